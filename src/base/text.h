@@ -1,0 +1,18 @@
+/* Small things done to strings. */
+#ifndef BLY_BASE_TEXT_H
+#define BLY_BASE_TEXT_H
+
+#include <stddef.h>
+
+int bly_starts_with(const char *text, const char *prefix);
+int bly_ends_with(const char *text, const char *suffix);
+
+/* Length of the UTF-8 sequence at `text`, which ends in a NUL somewhere; 0 where there is none. */
+size_t bly_utf8_length(const char *text);
+int bly_is_utf8(const char *text);
+
+/* The name among `count` names that is nearest to `wanted` (edit distance), or NULL where none is
+ * near enough to be what somebody meant. For "no op 'trian'; did you mean 'train'?". */
+const char *bly_nearest(const char *wanted, const char *const *names, size_t count);
+
+#endif
