@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# scripts/test.sh [--all]: installs what the tests need, builds, and runs them. --all adds the long ones.
+set -euo pipefail
+here=$(dirname "${BASH_SOURCE[0]}")
+. "$here/lib/common.sh"
+. "$here/lib/deps.sh"
+
+long_tests=(-LE long)
+
+read_arguments() {
+    local argument
+    for argument in "$@"; do
+        case $argument in
+            --all) long_tests=() ;;
+            -h | --help) usage && exit 0 ;;
+            *) usage >&2 && exit 2 ;;
+        esac
+    done
+}
+
+usage() {
+    echo "usage: scripts/test.sh [--all]     --all: the long tests too"
+}
+
+run_tests() {
+    ctest --test-dir "$ROOT/build" --output-on-failure --no-tests=error -j2 "${long_tests[@]}"
+}
+
+run_unit_tests_with_sanitizers() {
+    ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error -j2 -L unit
+}
+
+read_arguments "$@"
+phase "packages of the system" need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+phase "the TensorFlow runtime" need_tensorflow
+phase "Python's TensorFlow, to compare with" need_python
+phase "build with address and undefined-behaviour sanitizers" build build/asan asan all
+phase "unit tests with the sanitizers" run_unit_tests_with_sanitizers
+phase "build" build build dev all bench
+say "== tests"
+run_tests # Its summary is the last thing said.
