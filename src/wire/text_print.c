@@ -1,0 +1,206 @@
+/* The printer of wire/text.h. */
+#include "wire/text.h"
+
+#include "base/locale.h"
+#include "wire/unpack.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Length of the UTF-8 sequence of more than a byte that starts here; 0 where there is none. */
+static size_t utf8_length(const uint8_t *at, const uint8_t *end) {
+    size_t len = *at >= 0xc2 && *at < 0xe0 ? 2 : *at >= 0xe0 && *at < 0xf0 ? 3
+                                             : *at >= 0xf0 && *at < 0xf5   ? 4
+                                                                           : 0;
+    if (len == 0 || (size_t)(end - at) < len)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    /* too long forms, surrogates, beyond U+10FFFF */
+    if ((*at == 0xe0 && at[1] < 0xa0) || (*at == 0xed && at[1] > 0x9f) ||
+        (*at == 0xf0 && at[1] < 0x90) || (*at == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return len;
+}
+
+/* Text keeps its letters beyond ASCII; bytes, and what is no UTF-8, become octal. */
+static void put_quoted(bly_buf *out, const char *data, size_t len, int is_text) {
+    static const char special[] = "\n\r\t\"'\\", letter[] = "nrt\"'\\";
+    const uint8_t *at = (const uint8_t *)data, *end = at + len;
+    bly_buf_putc(out, '"');
+    while (at < end) {
+        const char *known = *at ? strchr(special, *at) : NULL;
+        size_t sequence = is_text && *at >= 0x80 ? utf8_length(at, end) : 0;
+        if (sequence > 0) {
+            bly_buf_append(out, at, sequence);
+            at += sequence;
+            continue;
+        }
+        if (known)
+            bly_buf_printf(out, "\\%c", letter[known - special]);
+        else if (*at < 0x20 || *at >= 0x7f)
+            bly_buf_printf(out, "\\%03o", *at);
+        else
+            bly_buf_putc(out, (char)*at);
+        at++;
+    }
+    bly_buf_putc(out, '"');
+}
+
+/* The shortest decimal that reads back as the same number, in the form that Python gives it. */
+static void put_float(bly_buf *out, double value, int is_single) {
+    char text[40];
+    if (isnan(value) || isinf(value)) {
+        bly_buf_puts(out, isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+        return;
+    }
+    for (int digits = 1; digits <= DBL_DECIMAL_DIG; digits++) {
+        snprintf(text, sizeof text, "%.*e", digits - 1, value);
+        double back = strtod(text, NULL);
+        if (is_single ? (float)back == (float)value : back == value)
+            break;
+    }
+    char *e = strchr(text, 'e');
+    int exponent = atoi(e + 1), digits = 0;
+    for (const char *c = text; c < e; c++)
+        digits += *c >= '0' && *c <= '9';
+    if (exponent < -4 || exponent >= 16) {
+        bly_buf_append(out, text, (size_t)(e - text));
+        bly_buf_printf(out, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+        return;
+    }
+    /* Write the digits out: at least one after the point. The digits found stay, so that a float's do not turn into
+     * the longer ones of the double beside it. */
+    int after = digits - 1 - exponent;
+    double shown = strtod(text, NULL);
+    bly_buf_printf(out, "%.*f", after > 1 ? after : 1, shown);
+}
+
+static void put_enum(bly_buf *out, const ProtobufCEnumDescriptor *type, int value) {
+    const ProtobufCEnumValue *known = protobuf_c_enum_descriptor_get_value(type, value);
+    if (known)
+        bly_buf_puts(out, known->name);
+    else
+        bly_buf_printf(out, "%d", value);
+}
+
+static void put_scalar(bly_buf *out, const ProtobufCFieldDescriptor *field, const void *value) {
+    const ProtobufCBinaryData *bytes = value;
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_INT32:
+    case PROTOBUF_C_TYPE_SINT32:
+    case PROTOBUF_C_TYPE_SFIXED32:
+        bly_buf_printf(out, "%ld", (long)*(const int32_t *)value);
+        return;
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_SINT64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+        bly_buf_printf(out, "%lld", (long long)*(const int64_t *)value);
+        return;
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_FIXED32:
+        bly_buf_printf(out, "%lu", (unsigned long)*(const uint32_t *)value);
+        return;
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_FIXED64:
+        bly_buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)value);
+        return;
+    case PROTOBUF_C_TYPE_FLOAT:
+        put_float(out, (double)*(const float *)value, 1);
+        return;
+    case PROTOBUF_C_TYPE_DOUBLE:
+        put_float(out, *(const double *)value, 0);
+        return;
+    case PROTOBUF_C_TYPE_BOOL:
+        bly_buf_puts(out, *(const protobuf_c_boolean *)value ? "true" : "false");
+        return;
+    case PROTOBUF_C_TYPE_ENUM:
+        put_enum(out, field->descriptor, *(const int *)value);
+        return;
+    case PROTOBUF_C_TYPE_STRING: {
+        const char *text = *(const char *const *)value;
+        put_quoted(out, text ? text : "", text ? strlen(text) : 0, 1);
+        return;
+    }
+    default:
+        put_quoted(out, (const char *)bytes->data, bytes->len, 0);
+    }
+}
+
+/* A value that is all zero bits, or an empty string, is the default of proto3. */
+static int is_default(const ProtobufCFieldDescriptor *field, const void *value) {
+    static const uint64_t zero[2];
+    const char *text;
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_STRING:
+        text = *(const char *const *)value;
+        return !text || text[0] == '\0';
+    case PROTOBUF_C_TYPE_BYTES:
+        return ((const ProtobufCBinaryData *)value)->len == 0;
+    default:
+        return memcmp(value, zero, bly_wire_size_of(field->type)) == 0;
+    }
+}
+
+static int is_set(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field) {
+    const char *base = (const char *)message;
+    const void *value = base + field->offset, *quantifier = base + field->quantifier_offset;
+    int is_pointer =
+        field->type == PROTOBUF_C_TYPE_MESSAGE || field->type == PROTOBUF_C_TYPE_STRING;
+    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
+        return *(const uint32_t *)quantifier == field->id;
+    if (field->label == PROTOBUF_C_LABEL_REQUIRED)
+        return 1;
+    if (field->label == PROTOBUF_C_LABEL_NONE)
+        return !is_default(field, value);
+    if (is_pointer)
+        return *(const void *const *)value && *(const void *const *)value != field->default_value;
+    return *(const protobuf_c_boolean *)quantifier;
+}
+
+static void put_message(bly_buf *out, const ProtobufCMessage *message, int indent);
+
+static void put_field(bly_buf *out, const ProtobufCFieldDescriptor *field, const void *value,
+                      int indent) {
+    bly_buf_printf(out, "%*s%s", 2 * indent, "", field->name);
+    if (field->type != PROTOBUF_C_TYPE_MESSAGE) {
+        bly_buf_puts(out, ": ");
+        put_scalar(out, field, value);
+        bly_buf_putc(out, '\n');
+        return;
+    }
+    bly_buf_puts(out, " {\n");
+    put_message(out, *(const ProtobufCMessage *const *)value, indent + 1);
+    bly_buf_printf(out, "%*s}\n", 2 * indent, "");
+}
+
+static void put_message(bly_buf *out, const ProtobufCMessage *message, int indent) {
+    if (!message)
+        return;
+    const ProtobufCMessageDescriptor *type = message->descriptor;
+    for (unsigned i = 0; i < type->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &type->fields[i];
+        const char *base = (const char *)message;
+        const char *value = base + field->offset;
+        if (field->label != PROTOBUF_C_LABEL_REPEATED) {
+            if (is_set(message, field))
+                put_field(out, field, value, indent);
+            continue;
+        }
+        size_t count = *(const size_t *)(const void *)(base + field->quantifier_offset);
+        const char *items = *(const char *const *)(const void *)value;
+        for (size_t j = 0; j < count; j++)
+            put_field(out, field, items + j * bly_wire_size_of(field->type), indent);
+    }
+}
+
+void bly_text_print(const ProtobufCMessage *message, bly_buf *out) {
+    bly_locale was = bly_locale_plain();
+    put_message(out, message, 0);
+    bly_locale_restore(was);
+}
