@@ -105,13 +105,14 @@ static belay_code describe(const belay_graph *graph, TF_Operation *op, bly_varia
 /* ---- from a VariableDef ---- */
 
 /* "10 4 0,4:0,4": the whole's shape, then offset and size of each dimension, as SaveV2 wants it. */
-static belay_code read_slice(const Bly__SaveSliceInfoDef *slice, bly_variable *out,
-                             belay_error *err) {
+static belay_code read_slice(const belay_graph *graph, const Bly__SaveSliceInfoDef *slice,
+                             bly_variable *out, belay_error *err) {
     bly_buf text = BLY_BUF_INIT;
     if (!slice || slice->n_full_shape == 0)
         return BELAY_OK;
     if (slice->n_var_offset != slice->n_full_shape || slice->n_var_shape != slice->n_full_shape)
-        return bly_fail(err, BELAY_DATA_LOSS, "variable '%s': its place in '%s' makes no sense",
+        return bly_fail(err, BELAY_DATA_LOSS,
+                        "%s: the place of variable '%s' in '%s' makes no sense", graph->path,
                         out->info.name, slice->full_name);
     for (size_t i = 0; i < slice->n_full_shape; i++)
         bly_buf_printf(&text, "%" PRId64 " ", slice->full_shape[i]);
@@ -152,7 +153,7 @@ static belay_code from_def(const belay_graph *graph, const Bly__VariableDef *def
                                           : bly_find_read(graph, handle);
     if (def->snapshot_name[0] && !out->snapshot.oper)
         return missing(graph, out->info.name, "the value", def->snapshot_name, err);
-    return read_slice(def->save_slice_info_def, out, err);
+    return read_slice(graph, def->save_slice_info_def, out, err);
 }
 
 static belay_code add_def(belay_graph *graph, ProtobufCBinaryData bytes, int is_local,

@@ -1,0 +1,120 @@
+/**
+ * Sessions: a connection to TensorFlow in which a graph runs. The plain form, without hooks or
+ * recovery.
+ */
+#ifndef BELAY_SESSION_H
+#define BELAY_SESSION_H
+
+#include <belay/error.h>
+#include <belay/graph.h>
+#include <belay/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct TF_Session;
+
+typedef struct belay_session belay_session;
+
+/** Options for belay_session_open(). Zero in any field means "the default". */
+typedef struct belay_session_options {
+    size_t struct_size; /**< sizeof(belay_session_options) in the caller's build. */
+    const char
+        *target; /**< TensorFlow target such as "grpc://host:2222"; NULL or "": in this process. */
+    const void *config; /**< A serialised ConfigProto; NULL: an empty one (SE-03). */
+    size_t config_size;
+} belay_session_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_SESSION_OPTIONS_INIT                                                                 \
+    { sizeof(belay_session_options), NULL, NULL, 0 }
+
+/** Options for one run. Zero in any field means "the default". */
+typedef struct belay_run_options {
+    size_t struct_size;      /**< sizeof(belay_run_options) in the caller's build. */
+    const void *run_options; /**< A serialised RunOptions; NULL: none. */
+    size_t run_options_size;
+} belay_run_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_RUN_OPTIONS_INIT                                                                     \
+    { sizeof(belay_run_options), NULL, 0 }
+
+/**
+ * Opens a session. Several may share a graph; in this process each has its own variables (SE-04).
+ *
+ * Threads: any thread.
+ * Blocks:  not for a target that is not there: the first run does.
+ *
+ * @param graph   Kept: the session holds a reference.
+ * @param options Borrowed for the call. NULL: all defaults.
+ * @param err     Filled on error. May be NULL.
+ * @return a session that the caller frees with belay_session_free(), or NULL: BELAY_NOT_FOUND: no
+ * such kind of target (SE-02); BELAY_INVALID_ARGUMENT: config is not a ConfigProto.
+ */
+BELAY_API belay_session *belay_session_open(belay_graph *graph,
+                                            const belay_session_options *options, belay_error *err);
+
+/**
+ * Runs part of the graph once.
+ *
+ * Names are checked before TensorFlow is called. A name that is fetched twice runs once (SE-19);
+ * one that is fed and fetched gives back what was fed (SE-21).
+ *
+ * Threads: any thread; several may run at once.
+ * Blocks:  as long as the run takes; belay_session_close() on another thread ends it with
+ * BELAY_CANCELLED (SE-06).
+ *
+ * @param feeds   Names of tensors to feed, ending in NULL; NULL: none.
+ * @param inputs  A tensor for each of `feeds`. Borrowed.
+ * @param fetches Names of tensors to fetch, ending in NULL; NULL: none.
+ * @param outputs A place for each of `fetches`, holding NULL or a tensor of an earlier run, which
+ * is reused or replaced; the caller frees the last one. Left as they were on error.
+ * @param targets Names of operations to run, ending in NULL; NULL: none.
+ * @param options Borrowed for the call. NULL: all defaults.
+ * @param err     Filled on error. May be NULL.
+ * @return BELAY_OK, or
+ *   - BELAY_NOT_FOUND: no such name (ER-03); the message suggests the nearest;
+ *   - BELAY_INVALID_ARGUMENT: a name is ambiguous or fed twice (SE-30), or a tensor does not fit
+ * what it feeds (ER-05);
+ *   - BELAY_FAILED_PRECONDITION: the session is closed (ER-01), or the graph is empty (ER-02);
+ *   - any other code: as TensorFlow reported it.
+ */
+BELAY_API belay_code belay_session_run(belay_session *session, const char *const *feeds,
+                                       belay_tensor *const *inputs, const char *const *fetches,
+                                       belay_tensor **outputs, const char *const *targets,
+                                       const belay_run_options *options, belay_error *err);
+
+/**
+ * Reads the graph's global step.
+ *
+ * Threads: any thread.
+ *
+ * @return BELAY_OK, or BELAY_FAILED_PRECONDITION: the graph has none, or it is not initialised yet.
+ */
+BELAY_API belay_code belay_session_global_step(belay_session *session, int64_t *out_step,
+                                               belay_error *err);
+
+/** The graph. It belongs to the session. */
+BELAY_API belay_graph *belay_session_graph(belay_session *session);
+
+/** The target; an empty string in this process. */
+BELAY_API const char *belay_session_target(const belay_session *session);
+
+/** TensorFlow's session. It belongs to `session`. */
+BELAY_API struct TF_Session *belay_session_raw(belay_session *session);
+
+/** Closes: runs in flight end with BELAY_CANCELLED. Only the first call reaches TensorFlow (SE-05).
+ * Any thread. */
+BELAY_API belay_code belay_session_close(belay_session *session, belay_error *err);
+
+/** Closes and gives up the caller's hold; errors of that close are ignored (SE-07). NULL is fine.
+ */
+BELAY_API void belay_session_free(belay_session *session);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,271 @@
+/* Savers: restoring, and finding what to restore. */
+#include "checkpoint/saver_impl.h"
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "checkpoint/commit.h"
+#include "checkpoint/manifest.h"
+
+#include <string.h>
+
+const char *bly_saver_restored_prefix(const belay_saver *saver) {
+    return saver ? saver->restored_prefix : NULL;
+}
+
+/* ---- one checkpoint ---- */
+
+/* The step that belay counts is not among what the graph's own saver restores. */
+static belay_code restore_step(belay_saver *saver, belay_session *session, const bly_bundle *bundle,
+                               belay_error *err) {
+    const belay_graph *graph = saver->graph;
+    char feed[512];
+    if (!saver->has_side)
+        return BELAY_OK;
+    if (bly_bundle_find(bundle, graph->global_step.name)) {
+        bly_graph_output_name(graph, saver->side.prefix, feed, sizeof feed);
+        return bly_saver_run(session, feed, bly_bundle_prefix(bundle), NULL,
+                             graph->rt->OperationName(saver->side.restore), err);
+    }
+    bly_warn("%s holds no %s; steps are counted from 0", bly_bundle_prefix(bundle),
+             graph->global_step.name);
+    for (size_t i = 0; i < graph->variable_count; i++) {
+        const bly_variable *variable = &graph->variables[i];
+        if (strcmp(variable->info.name, graph->global_step.name) != 0 || !variable->initializer)
+            continue;
+        const char *targets[] = {graph->rt->OperationName(variable->initializer), NULL};
+        return belay_session_run(session, NULL, NULL, NULL, NULL, targets, NULL, err);
+    }
+    return BELAY_OK;
+}
+
+/* What the manifest says of it. One that cannot be read is no reason to refuse the checkpoint. */
+static belay_code read_manifest(belay_saver *saver, const char *prefix, belay_error *err) {
+    bly_manifest manifest = BLY_MANIFEST_INIT;
+    BLY_LOCAL_ERROR(mine);
+    int found = 0;
+    char *copy = bly_strdup(prefix);
+    if (!copy)
+        return bly_fail_memory(err);
+    bly_free(saver->restored_prefix);
+    bly_free(saver->restored_input);
+    saver->restored_prefix = copy;
+    saver->restored_input = NULL;
+    if (bly_manifest_read(prefix, &manifest, &found, &mine) != BELAY_OK)
+        bly_warn("%s; the position in the input is not known", mine.message);
+    if (found) {
+        saver->restored_input = manifest.input;
+        manifest.input = NULL;
+        if (manifest.origin_unix_ms > 0)
+            saver->origin_unix_ms = manifest.origin_unix_ms;
+    }
+    bly_manifest_free(&manifest);
+    return BELAY_OK;
+}
+
+static belay_code restore_bundle(belay_saver *saver, belay_session *session,
+                                 const bly_bundle *bundle, belay_error *err) {
+    const Bly__SaverDef *def = saver->def;
+    belay_code code = bly_saver_check_compatible(saver, bundle, err);
+    if (code != BELAY_OK)
+        return code;
+    bly_info("Restoring parameters from %s", bly_bundle_prefix(bundle));
+    code = bly_saver_run(session, def->filename_tensor_name, bly_bundle_prefix(bundle), NULL,
+                         def->restore_op_name, err);
+    if (code == BELAY_NOT_FOUND || code == BELAY_INVALID_ARGUMENT)
+        bly_error_prefix(err, "Restoring from checkpoint failed. ");
+    if (code == BELAY_OK)
+        code = restore_step(saver, session, bundle, err);
+    return code;
+}
+
+/* Loads and checks every byte. NULL with DATA_LOSS or NOT_FOUND where another checkpoint should be
+ * tried. */
+static bly_bundle *load_verified(const char *prefix, belay_error *err) {
+    bly_bundle *bundle = bly_bundle_load(prefix, err);
+    if (bundle && bly_bundle_verify(bundle, NULL, NULL, err) == BELAY_OK)
+        return bundle;
+    bly_bundle_free(bundle);
+    return NULL;
+}
+
+belay_code belay_saver_restore(belay_saver *saver, belay_session *session, const char *prefix,
+                               belay_error *err) {
+    if (!saver || !session)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", saver ? "session" : "saver");
+    if (!prefix)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "Can't load save_path when it is None.");
+    if (!saver->def)
+        return BELAY_OK; /* SV-03 */
+    BLY_LOCAL_ERROR(mine);
+    if (!bly_checkpoint_exists(prefix))
+        return bly_fail(err, BELAY_NOT_FOUND, "The passed save_path is not a valid checkpoint: %s",
+                        prefix);
+    bly_bundle *bundle = load_verified(prefix, &mine);
+    if (bundle)
+        restore_bundle(saver, session, bundle, &mine);
+    bly_bundle_free(bundle);
+    if (mine.code == BELAY_OK)
+        read_manifest(saver, prefix, &mine);
+    if (mine.code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return mine.code;
+}
+
+belay_code bly_saver_restore_initial(belay_saver *saver, belay_session *session, belay_error *err) {
+    const char *prefix = saver->graph->initial_checkpoint;
+    BLY_LOCAL_ERROR(mine);
+    if (!saver->def)
+        return BELAY_OK;
+    bly_bundle *bundle = load_verified(prefix, &mine);
+    if (bundle)
+        bly_saver_run(session, saver->def->filename_tensor_name, prefix, NULL,
+                      saver->def->restore_op_name, &mine);
+    bly_bundle_free(bundle);
+    if (mine.code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return mine.code;
+}
+
+/* ---- the newest of a folder ---- */
+
+/* Prefixes to try, the first one first. */
+struct candidates {
+    char **prefixes;
+    size_t count, capacity;
+};
+
+static belay_code add(struct candidates *list, const char *prefix, belay_error *err) {
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->prefixes[i], prefix) == 0)
+            return BELAY_OK;
+    if (!bly_grow(&list->prefixes, list->count, &list->capacity, sizeof *list->prefixes))
+        return bly_fail_memory(err);
+    list->prefixes[list->count] = bly_strdup(prefix);
+    return list->prefixes[list->count++] ? BELAY_OK : bly_fail_memory(err);
+}
+
+static void candidates_free(struct candidates *list) {
+    for (size_t i = 0; i < list->count; i++)
+        bly_free(list->prefixes[i]);
+    bly_free(list->prefixes);
+}
+
+/* What the state file says. *out_usable is 0 where there is none, or none that can be read. */
+static belay_code add_listed(struct candidates *list, belay_saver *saver, const char *directory,
+                             int *out_usable, belay_error *err) {
+    bly_state state = BLY_STATE_INIT;
+    BLY_LOCAL_ERROR(mine);
+    *out_usable = 0;
+    belay_code code = bly_state_read(directory, NULL, &state, &mine);
+    if (code == BELAY_NOT_FOUND)
+        return BELAY_OK;
+    if (code == BELAY_DATA_LOSS || code == BELAY_INVALID_ARGUMENT) {
+        bly_warn("%s", mine.message);
+        bly_warn("%s: Checkpoint ignored", directory);
+        return BELAY_OK;
+    }
+    if (code == BELAY_OK) {
+        *out_usable = 1;
+        code = add(list, state.latest, err);
+        for (size_t i = state.count; code == BELAY_OK && i-- > 0;)
+            code = add(list, state.paths[i], err);
+        if (code == BELAY_OK)
+            code = belay_saver_recover_last_checkpoints(saver, (const char *const *)state.paths,
+                                                        state.count, err);
+    } else {
+        bly_error_copy(err, &mine);
+    }
+    bly_state_free(&state);
+    return code;
+}
+
+/* What lies in the folder beside. Where there is no state file that is all there is to go by
+ * (BUG-32). */
+static belay_code add_found(struct candidates *list, belay_saver *saver, const char *directory,
+                            int listed, belay_error *err) {
+    bly_found_list found = {NULL, 0, 0};
+    belay_code code = bly_checkpoint_scan(directory, NULL, &found, err);
+    size_t before = list->count;
+    for (size_t i = found.count; code == BELAY_OK && i-- > 0;)
+        if (!bly_ends_with(found.items[i].prefix, ".damaged"))
+            code = add(list, found.items[i].prefix, err);
+    if (code == BELAY_OK && !listed && list->count > before) {
+        bly_warn("%s holds checkpoints, but no state file that can be read; going on from the "
+                 "newest that verifies",
+                 directory);
+        bly_saver_forget_all(saver);
+        for (size_t i = list->count; code == BELAY_OK && i-- > before;)
+            code = bly_saver_remember(saver, list->prefixes[i], err);
+    }
+    bly_found_list_free(&found);
+    return code;
+}
+
+static int is_damage(belay_code code) {
+    return code == BELAY_DATA_LOSS || code == BELAY_NOT_FOUND;
+}
+
+static belay_code note_damaged(belay_saver *saver, const char *prefix, belay_error *err) {
+    if (!bly_checkpoint_exists(prefix))
+        return BELAY_OK;
+    if (!bly_grow(&saver->damaged, saver->damaged_count, &saver->damaged_capacity,
+                  sizeof *saver->damaged))
+        return bly_fail_memory(err);
+    saver->damaged[saver->damaged_count] = bly_strdup(prefix);
+    return saver->damaged[saver->damaged_count++] ? BELAY_OK : bly_fail_memory(err);
+}
+
+/* Tries one after the other. Only damage leads to the next one: a checkpoint of another model is an
+ * error. */
+static belay_code restore_first(belay_saver *saver, belay_session *session,
+                                const struct candidates *list, const char *directory,
+                                belay_error *err) {
+    BLY_LOCAL_ERROR(first);
+    for (size_t i = 0; i < list->count; i++) {
+        BLY_LOCAL_ERROR(mine);
+        const char *prefix = list->prefixes[i];
+        bly_bundle *bundle = load_verified(prefix, &mine);
+        if (bundle) {
+            belay_code code = restore_bundle(saver, session, bundle, err);
+            bly_bundle_free(bundle);
+            return code == BELAY_OK ? read_manifest(saver, prefix, err) : code;
+        }
+        if (!is_damage(mine.code)) {
+            bly_error_copy(err, &mine);
+            return mine.code;
+        }
+        bly_warn("checkpoint %s cannot be used: %s%s", prefix, mine.message,
+                 i + 1 < list->count ? "; an older one is tried" : "");
+        bly_error_chain(&first, &mine);
+        if (note_damaged(saver, prefix, err) != BELAY_OK)
+            return BELAY_RESOURCE_EXHAUSTED;
+    }
+    return bly_fail(err, BELAY_DATA_LOSS,
+                    "%s has %zu checkpoint%s, and none can be used (%s). Nothing was initialised; "
+                    "move them away to start afresh",
+                    directory, list->count, list->count == 1 ? "" : "s", first.message);
+}
+
+belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
+                                    const char *directory, uint32_t *out_restored,
+                                    belay_error *err) {
+    struct candidates list = {NULL, 0, 0};
+    int listed = 0;
+    *out_restored = 0;
+    BLY_LOCAL_ERROR(mine);
+    belay_code code = add_listed(&list, saver, directory, &listed, &mine);
+    if (code == BELAY_OK)
+        code = add_found(&list, saver, directory, listed, &mine);
+    if (code == BELAY_OK && list.count > 0) {
+        code = restore_first(saver, session, &list, directory, &mine);
+        *out_restored = code == BELAY_OK;
+    }
+    if (code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    candidates_free(&list);
+    return code;
+}

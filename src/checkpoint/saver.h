@@ -1,0 +1,22 @@
+/* What the session layer needs of a saver beside its public face. */
+#ifndef BLY_CHECKPOINT_SAVER_H
+#define BLY_CHECKPOINT_SAVER_H
+
+#include <belay/saver.h>
+
+belay_saver *bly_saver_ref(belay_saver *saver);
+
+/* Restores from a folder: the newest checkpoint that verifies; the saver then knows the folder's checkpoints (SM-08 to
+ * SM-10, BUG-32, BUG-33). A damaged one is set aside with a warning. *out_restored is 0 with BELAY_OK where the folder
+ * holds none. BELAY_DATA_LOSS: there are some, and none verifies. */
+belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
+                                    const char *directory, uint32_t *out_restored,
+                                    belay_error *err);
+
+/* Loads the variables that a SavedModel came with. They are no checkpoint of a run: nothing is remembered of them. */
+belay_code bly_saver_restore_initial(belay_saver *saver, belay_session *session, belay_error *err);
+
+/* Prefix that was restored last; NULL: none. */
+const char *bly_saver_restored_prefix(const belay_saver *saver);
+
+#endif
