@@ -1,0 +1,31 @@
+/* Summary writers for those inside: the hooks share one per folder, and a session closes it when
+ * all are done. belay/summary.h is the manual; what adds events is called from there. */
+#ifndef BLY_SUMMARY_WRITER_H
+#define BLY_SUMMARY_WRITER_H
+
+#include <belay/summary.h>
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* belay_summary_writer_shared() by the name that this side uses. Each acquire needs one release. */
+belay_summary_writer *bly_writer_acquire(const char *directory, belay_error *err);
+
+/* Flushes, gives back a reference, and closes the file where it was the last. So nothing stays
+ * queued when a session is gone, whatever order its hooks end in (EV-21, BUG-72). Waits until
+ * `deadline_us` of bly_now_us() (BLY_NEVER: no limit); `writer` is given back whatever the result.
+ * NULL is fine. */
+belay_code bly_writer_release(belay_summary_writer *writer, int64_t deadline_us, belay_error *err);
+
+/* Adds a graph and a meta graph event, each only where the writer's file does not hold the same
+ * bytes as its latest of that kind: so neither a second hook nor a recovery repeats them (EV-20,
+ * BUG-51). Either may be NULL. */
+belay_code bly_writer_add_graph_once(belay_summary_writer *writer, const void *graph_def,
+                                     size_t graph_def_size, const void *meta_graph_def,
+                                     size_t meta_graph_def_size, int64_t step, belay_error *err);
+
+/* Path of the file being written, which reopening changes. A copy; the caller frees it. NULL when
+ * memory is out. */
+char *bly_writer_path(belay_summary_writer *writer);
+
+#endif

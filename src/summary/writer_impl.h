@@ -1,0 +1,49 @@
+/* What writer.c (opening, sharing, closing) and add.c (adding) share. */
+#ifndef BLY_SUMMARY_WRITER_IMPL_H
+#define BLY_SUMMARY_WRITER_IMPL_H
+
+#include "base/buf.h"
+#include "base/thread.h"
+#include "summary/event_queue.h"
+#include "summary/tag_set.h"
+
+#include <belay/summary.h>
+
+#include <sys/types.h>
+
+/* What tells one graph from another. */
+struct bly_digest {
+    int known;
+    uint32_t crc;
+    size_t size;
+};
+
+struct belay_summary_writer {
+    char *logdir;
+    char *suffix;
+    double flush_secs;
+    uint64_t queue_bytes;
+
+    bly_mutex lock;
+    /* guarded by lock */
+    bly_event_queue *queue; /* NULL: closed */
+    bly_buf scratch;        /* the event being added */
+    bly_tag_set metadata_tags;
+    bly_tag_set run_tags;
+    struct bly_digest graph, meta_graph; /* the latest in this file */
+    uint64_t dropped_before;             /* by queues that are gone */
+    int warned_closed;
+
+    /* guarded by registry_lock */
+    size_t references;
+    int shared;
+    dev_t device;
+    ino_t inode;
+    belay_summary_writer *next;
+};
+
+/* What a function returns that was given NULL for a writer: the error that is there already, or one
+ * of its own. */
+belay_code bly_no_writer(belay_error *err);
+
+#endif
