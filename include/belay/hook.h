@@ -1,0 +1,133 @@
+/**
+ * Hooks: code that runs around every step.
+ *
+ * A hook is a table of functions and a pointer that they get. All of them run on the thread that
+ * owns the monitored session, with no lock held. They leave by `return` only: no exception, no
+ * longjmp().
+ */
+#ifndef BELAY_HOOK_H
+#define BELAY_HOOK_H
+
+#include <belay/coordinator.h>
+#include <belay/graph.h>
+#include <belay/session.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A tensor of a graph, found once and then used without its name. */
+typedef struct belay_output {
+    void *op; /**< TensorFlow's TF_Operation. */
+    int64_t index;
+} belay_output;
+
+/** Finds a tensor by name: "op:0", or "op" where it has one output. A resource variable stands for
+ * its value (BUG-56). */
+BELAY_API belay_code belay_graph_find_output(belay_graph *graph, const char *name,
+                                             belay_output *out, belay_error *err);
+
+/** Finds an operation to run by its name. */
+BELAY_API belay_code belay_graph_find_target(belay_graph *graph, const char *name,
+                                             belay_output *out, belay_error *err);
+
+/** Where training is. */
+typedef struct belay_progress {
+    int64_t runs;        /**< Steps that this monitored session has run, through recoveries too. */
+    int64_t global_step; /**< The global step now, exactly; -1 where the graph has none. */
+    int64_t now_ms;      /**< The monotonic clock. */
+} belay_progress;
+
+/** "Not for this reason." */
+#define BELAY_NEVER INT64_MAX
+
+/**
+ * When a hook wants to be called again: whatever comes first. Between, it costs one compare.
+ *
+ * `runs`, `from_step` and `time_ms` are looked at before a run, and give before_run and after_run.
+ * `at_step` is looked at after it, and gives after_run alone.
+ */
+typedef struct belay_when {
+    int64_t runs;      /**< Around the run that starts when this many have been run. */
+    int64_t from_step; /**< Around the first run that starts at this global step or beyond. */
+    int64_t at_step;   /**< After the first run that ends at this global step or beyond. */
+    int64_t time_ms;   /**< Around the first run that starts at this time or later. */
+} belay_when;
+
+typedef struct belay_run_context belay_run_context;
+
+/** The functions of a hook. A NULL slot is "not interested". */
+typedef struct belay_hook_vtable {
+    size_t struct_size; /**< sizeof(belay_hook_vtable) in the caller's build. */
+    /** Once per monitored session, before anything is created (MS-01). May add ops to the graph. An
+     * error ends the opening; hooks before this one get no further call but `destroy` (MS-04). */
+    belay_code (*begin)(void *self, belay_graph *graph, belay_error *err);
+    /** Once per session, recoveries included, when it is ready and queue runners run (WS-20).
+     * `session` and `coordinator` live until the next call of this, or `end`. ABORTED or
+     * UNAVAILABLE makes creation start again (WS-24). */
+    belay_code (*after_create_session)(void *self, belay_session *session,
+                                       belay_coordinator *coordinator, belay_error *err);
+    /** Before a run. May ask for fetches and feeds. An error ends the run before it begins
+     * (HK-RUN-07). */
+    belay_code (*before_run)(void *self, belay_run_context *run, belay_error *err);
+    /** After a run that succeeded. An error is the run's error (HK-RUN-08). */
+    belay_code (*after_run)(void *self, belay_run_context *run, belay_error *err);
+    /** When the monitored session ends cleanly (MS-07). Every hook's is called, even where an
+     * earlier one failed (BUG-08). */
+    belay_code (*end)(void *self, belay_session *session, belay_error *err);
+    /** Says when before_run and after_run are wanted next; `out` comes in with every field
+     * BELAY_NEVER. Called after after_create_session and after every run that the hook took part
+     * in. NULL: every run. */
+    void (*next_wanted)(void *self, const belay_progress *now, belay_when *out);
+    /** The last call, exactly once, on success and failure alike, also where belay_hook_new()
+     * fails. */
+    void (*destroy)(void *self);
+} belay_hook_vtable;
+
+typedef struct belay_hook belay_hook;
+
+/**
+ * Makes a hook of a table. The table is copied.
+ *
+ * @param vtable Borrowed for the call.
+ * @param self   Given: handed to every function, and gone with `destroy`.
+ * @return a hook that the caller frees with belay_hook_free(), or NULL.
+ */
+BELAY_API belay_hook *belay_hook_new(const belay_hook_vtable *vtable, void *self, belay_error *err);
+
+/** Gives up the caller's hold; monitored sessions keep their own. NULL is fine. */
+BELAY_API void belay_hook_free(belay_hook *hook);
+
+/** The raw session: runs on it call no hooks (HK-RUN-12). */
+BELAY_API belay_session *belay_run_context_session(belay_run_context *run);
+
+/** Where training is: in before_run before the run, in after_run after it. */
+BELAY_API const belay_progress *belay_run_context_progress(const belay_run_context *run);
+
+/** In before_run: fetch this tensor too. The hook's fetches are numbered from 0 in the order asked
+ * for. */
+BELAY_API belay_code belay_run_context_fetch(belay_run_context *run, belay_output output,
+                                             belay_error *err);
+
+/**
+ * In before_run: feed this tensor. BELAY_INVALID_ARGUMENT where the caller or another hook feeds it
+ * already (ER-27).
+ *
+ * @param tensor Borrowed until the run is over.
+ */
+BELAY_API belay_code belay_run_context_feed(belay_run_context *run, belay_output output,
+                                            belay_tensor *tensor, belay_error *err);
+
+/** In after_run: the hook's fetch number `index`; NULL where it asked for none. Valid during the
+ * call. */
+BELAY_API const belay_tensor *belay_run_context_value(belay_run_context *run, size_t index);
+
+/** Asks the loop to end: after this run should_stop is true (HK-RUN-11). */
+BELAY_API void belay_run_context_request_stop(belay_run_context *run);
+BELAY_API uint32_t belay_run_context_stop_requested(const belay_run_context *run);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,261 @@
+/**
+ * Monitored sessions: the loop that trains. They restore or initialise, run hooks around every
+ * step, recover when a task of the cluster goes away, and stop cleanly.
+ */
+#ifndef BELAY_MONITORED_SESSION_H
+#define BELAY_MONITORED_SESSION_H
+
+#include <belay/hook.h>
+#include <belay/scaffold.h>
+#include <belay/session.h>
+#include <belay/session_manager.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct belay_session_creator belay_session_creator;
+typedef struct belay_monitored_session belay_monitored_session;
+
+/** Options for a chief's session creator (CR-02). Zero in any field means "the default". */
+typedef struct belay_chief_session_creator_options {
+    size_t struct_size; /**< sizeof(belay_chief_session_creator_options) in the caller's build. */
+    belay_scaffold *scaffold;                  /**< Kept; NULL: one with all defaults. */
+    const belay_session_options *session;      /**< Target and config. Copied. */
+    const char *checkpoint_dir;                /**< Copied; NULL: nothing is restored. */
+    const char *checkpoint_filename_with_path; /**< Copied. */
+    uint32_t prepare_flags;                    /**< BELAY_PREPARE_* bits. */
+    uint32_t reserved;                         /**< Must be 0. */
+} belay_chief_session_creator_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT                                                   \
+    { sizeof(belay_chief_session_creator_options), NULL, NULL, NULL, NULL, 0, 0 }
+
+/** Makes the creator of a chief: it restores or initialises (CR-03). */
+BELAY_API belay_session_creator *belay_chief_session_creator_new(
+    belay_graph *graph, const belay_chief_session_creator_options *options, belay_error *err);
+
+/** Options for a worker's session creator (CR-04). Zero in any field means "the default". */
+typedef struct belay_worker_session_creator_options {
+    size_t struct_size; /**< sizeof(belay_worker_session_creator_options) in the caller's build. */
+    belay_scaffold *scaffold;             /**< Kept; NULL: one with all defaults. */
+    const belay_session_options *session; /**< Target and config. Copied. */
+    double max_wait_secs;                 /**< 0: 1800; BELAY_FOREVER. */
+    double recovery_wait_secs;            /**< 0: 30 (BUG-24). */
+} belay_worker_session_creator_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_WORKER_SESSION_CREATOR_OPTIONS_INIT                                                  \
+    { sizeof(belay_worker_session_creator_options), NULL, NULL, 0, 0 }
+
+/** Makes the creator of a worker: it waits until the chief made the model ready (CR-05). */
+BELAY_API belay_session_creator *belay_worker_session_creator_new(
+    belay_graph *graph, const belay_worker_session_creator_options *options, belay_error *err);
+
+/** Gives up the caller's hold on a creator. NULL is fine. */
+BELAY_API void belay_session_creator_free(belay_session_creator *creator);
+
+/** How a step is run. */
+typedef uint32_t belay_threads;
+
+/** Measure both and keep the faster, where both are possible. */
+#define BELAY_THREADS_AUTO ((belay_threads)0)
+/** TensorFlow's thread pool. */
+#define BELAY_THREADS_POOL ((belay_threads)1)
+/** The calling thread. */
+#define BELAY_THREADS_CALLER ((belay_threads)2)
+
+/** Options for belay_monitored_session_open() (MS-20). Zero in any field means "the default". */
+typedef struct belay_monitored_session_options {
+    size_t struct_size; /**< sizeof(belay_monitored_session_options) in the caller's build. */
+    belay_session_creator *creator; /**< Kept; NULL: a chief's with all defaults (MS-03). */
+    belay_hook *const *hooks;       /**< `hook_count` of them, each kept, called in this order. */
+    size_t hook_count;
+    double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120. */
+    double recovery_budget_secs; /**< How long one recovery may go on trying; 0: 600; BELAY_FOREVER
+                                    (BUG-16). */
+    belay_threads threads;       /**< BELAY_THREADS_*. */
+    uint32_t no_recovery;        /**< 1: without the recoverable layer (MS-46). */
+} belay_monitored_session_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_MONITORED_SESSION_OPTIONS_INIT                                                       \
+    { sizeof(belay_monitored_session_options), NULL, NULL, 0, 0, 0, 0, 0 }
+
+/**
+ * Opens a monitored session: begin() of every hook, then the session, its queue runners, and
+ * after_create_session() of every hook (MS-01).
+ *
+ * Threads: any thread; then one thread owns it and its steps.
+ * Blocks:  until the session is ready.
+ *
+ * @param graph   Kept. NULL with a filled `err`: returns NULL and leaves `err`.
+ * @param options Borrowed for the call. NULL: all defaults.
+ * @param err     Filled on error. May be NULL.
+ * @return a session that the caller closes with belay_monitored_session_close(), or NULL with the
+ * error of a hook's begin() or of the creation.
+ */
+BELAY_API belay_monitored_session *
+belay_monitored_session_open(belay_graph *graph, const belay_monitored_session_options *options,
+                             belay_error *err);
+
+/** Options for belay_singular_monitored_session_open() (MS-21). Zero in any field means "the
+ * default". */
+typedef struct belay_singular_monitored_session_options {
+    size_t
+        struct_size; /**< sizeof(belay_singular_monitored_session_options) in the caller's build. */
+    belay_hook *const *hooks; /**< `hook_count` of them, each kept. */
+    size_t hook_count;
+    belay_scaffold *scaffold;             /**< Kept; NULL: one with all defaults. */
+    const belay_session_options *session; /**< Target and config. Copied. */
+    const char *checkpoint_dir;           /**< NULL: nothing is restored. */
+    double stop_grace_period_secs;        /**< 0: 120. */
+    const char *checkpoint_filename_with_path;
+} belay_singular_monitored_session_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_SINGULAR_MONITORED_SESSION_OPTIONS_INIT                                              \
+    { sizeof(belay_singular_monitored_session_options), NULL, 0, NULL, NULL, NULL, 0, NULL }
+
+/** Opens a monitored session that never recovers: ABORTED and UNAVAILABLE reach the caller (MS-22).
+ */
+BELAY_API belay_monitored_session *belay_singular_monitored_session_open(
+    belay_graph *graph, const belay_singular_monitored_session_options *options, belay_error *err);
+
+struct belay_checkpoint_listener;
+
+/**
+ * Options of the one-call form (MS-26). Zero in any field means "the default"; BELAY_OFF switches a
+ * frequency off (MS-30). Where one of a pair is set the other is off; both positive is an error
+ * (BUG-60).
+ */
+typedef struct belay_training_options {
+    size_t struct_size; /**< sizeof(belay_training_options) in the caller's build. */
+    const belay_session_options *session; /**< Master and config. Copied. */
+    const char *checkpoint_dir;           /**< NULL: nothing is restored, nothing saved. */
+    const char *summary_dir;              /**< NULL: checkpoint_dir (MS-33). */
+    belay_scaffold *scaffold;             /**< Kept; NULL: one with all defaults. */
+    belay_hook *const *hooks;             /**< `hook_count` of them, each kept. */
+    size_t hook_count;
+    belay_hook *const
+        *chief_only_hooks; /**< `chief_only_hook_count` of them, called first (MS-32). */
+    size_t chief_only_hook_count;
+    double save_checkpoint_secs; /**< 0 with save_checkpoint_steps 0: 600. */
+    int64_t save_checkpoint_steps;
+    double save_summaries_secs;
+    int64_t save_summaries_steps;  /**< 0 with save_summaries_secs 0: 100. */
+    int64_t log_step_count_steps;  /**< 0: 100. */
+    double stop_grace_period_secs; /**< 0: 120. */
+    double max_wait_secs; /**< A worker's longest wait for the chief; 0: 7200; BELAY_FOREVER. */
+    double recovery_budget_secs; /**< 0: 600; BELAY_FOREVER. */
+    belay_threads threads;       /**< BELAY_THREADS_*. */
+    uint32_t is_worker;          /**< 1: not the chief (MS-31). */
+    uint32_t no_graph_def;       /**< 1: neither graph.pbtxt nor .meta files are written (MS-39). */
+    uint32_t prepare_flags;      /**< BELAY_PREPARE_* bits, for the chief. */
+    const struct belay_checkpoint_listener
+        *listeners; /**< Told of every checkpoint; see belay/hooks.h. */
+    size_t listener_count;
+    uint32_t meta_graph_once; /**< 1: a .meta file once a graph, not with every checkpoint. */
+    uint32_t reserved;        /**< Must be 0. */
+} belay_training_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_TRAINING_OPTIONS_INIT                                                                \
+    {                                                                                              \
+        sizeof(belay_training_options), NULL, NULL, NULL, NULL, NULL, 0, NULL, 0, 0, 0, 0, 0, 0,   \
+            0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0                                                     \
+    }
+
+/** Opens a monitored session with TensorFlow's usual hooks: step counter, summaries, checkpoints
+ * (MS-26 to MS-39). */
+BELAY_API belay_monitored_session *
+belay_monitored_training_session_open(belay_graph *graph, const belay_training_options *options,
+                                      belay_error *err);
+
+/**
+ * 1 when the loop should end: a hook or somebody else asked for it, input ended, or the session
+ * failed or is NULL (MS-06). Owner thread.
+ */
+BELAY_API uint32_t belay_monitored_session_should_stop(belay_monitored_session *session);
+
+/** Asks the loop to end after the step that is running. Any thread, async-signal-safe. */
+BELAY_API void belay_monitored_session_request_stop(belay_monitored_session *session);
+
+/** The plain session of a singular monitored session; NULL for the others (MS-23). Owner thread. */
+BELAY_API belay_session *belay_monitored_session_raw_session(belay_monitored_session *session);
+
+/** The graph. It belongs to the session. */
+BELAY_API belay_graph *belay_monitored_session_graph(belay_monitored_session *session);
+
+/** Where training is. Owner thread. */
+BELAY_API const belay_progress *
+belay_monitored_session_progress(const belay_monitored_session *session);
+
+/** 1 where the session went on from a checkpoint. */
+BELAY_API uint32_t belay_monitored_session_was_restored(const belay_monitored_session *session);
+
+/** The coordinator of the current session; a recovery replaces it. Owner thread. */
+BELAY_API belay_coordinator *belay_monitored_session_coordinator(belay_monitored_session *session);
+
+/**
+ * Ends a monitored session and frees it.
+ *
+ * After clean steps, and after a step that ended in OUT_OF_RANGE: end() of every hook, then threads
+ * are stopped and joined and the session is closed (MS-07, MS-11). After a step that failed
+ * otherwise: no end().
+ *
+ * Threads: owner thread.
+ * Blocks:  at most the grace period.
+ *
+ * @param session NULL: does nothing and returns `err`'s code.
+ * @param err     Filled on error. May be NULL.
+ * @return BELAY_OK; the error of the step that failed, with what closing adds chained to it; or
+ * what closing reports.
+ */
+BELAY_API belay_code belay_monitored_session_close(belay_monitored_session *session,
+                                                   belay_error *err);
+
+typedef struct belay_step belay_step;
+
+/**
+ * Prepares a step: names are resolved once, and running it costs little more than TensorFlow's own
+ * call.
+ *
+ * @param session Holds the step until it is closed; a step needs no freeing. NULL with a filled
+ * `err`: returns NULL.
+ * @param feeds   Names of tensors to feed, ending in NULL; NULL: none.
+ * @param fetches Names of tensors to fetch, ending in NULL; NULL: none.
+ * @param targets Names of operations to run, ending in NULL; NULL: none.
+ * @param err     Filled on error. May be NULL.
+ * @return a step that belongs to the session, or NULL: BELAY_NOT_FOUND, BELAY_INVALID_ARGUMENT.
+ */
+BELAY_API belay_step *belay_step_prepare(belay_monitored_session *session, const char *const *feeds,
+                                         const char *const *fetches, const char *const *targets,
+                                         belay_error *err);
+
+/**
+ * Runs a prepared step with its hooks; recovers where the session can (WS-06).
+ *
+ * Threads: owner thread.
+ *
+ * @param step    NULL with a filled `err`: returns its code.
+ * @param inputs  A tensor for each feed. Borrowed.
+ * @param outputs A place for each fetch, holding NULL or a tensor of an earlier run, which is
+ * reused or replaced; the caller frees the last one. Left as they were on error. May be NULL where
+ * nothing is fetched.
+ * @param err     Filled on error. May be NULL.
+ * @return BELAY_OK, or
+ *   - BELAY_OUT_OF_RANGE: the input ended;
+ *   - BELAY_FAILED_PRECONDITION: a hook has asked to stop already (ER-25);
+ *   - BELAY_NAN_LOSS: the loss is not a number (ER-30);
+ *   - any other code, as a hook or TensorFlow reported it.
+ */
+BELAY_API belay_code belay_step_run(belay_step *step, belay_tensor *const *inputs,
+                                    belay_tensor **outputs, belay_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,66 @@
+#include "session/backoff.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+#define FIRST_PAUSE_US  INT64_C(50000)
+#define REPORT_EVERY_US INT64_C(10000000)
+/* A stop may be set by a signal handler, which cannot wake a condition: so a pause looks up this
+ * often. */
+#define LOOK_UP_US INT64_C(100000)
+
+void bly_backoff_start(bly_backoff *backoff, double wait_secs, double longest_pause_secs,
+                       const atomic_int *stop, const atomic_int *other_stop) {
+    backoff->started_us = bly_now_us();
+    backoff->deadline_us = wait_secs < 0 ? BLY_NEVER : bly_deadline_after_secs(wait_secs);
+    int64_t longest = bly_deadline_after_secs(longest_pause_secs);
+    backoff->most_us = longest == BLY_NEVER ? BLY_NEVER : longest - backoff->started_us;
+    backoff->next_us = FIRST_PAUSE_US < backoff->most_us ? FIRST_PAUSE_US : backoff->most_us;
+    backoff->reported_us = -1;
+    backoff->stop[0] = stop;
+    backoff->stop[1] = other_stop;
+}
+
+static int is_stopped(const bly_backoff *backoff) {
+    for (size_t i = 0; i < 2; i++)
+        if (backoff->stop[i] && atomic_load(backoff->stop[i]))
+            return 1;
+    return 0;
+}
+
+bly_backoff_result bly_backoff_pause(bly_backoff *backoff) {
+    int64_t now = bly_now_us();
+    if (is_stopped(backoff))
+        return BLY_BACKOFF_STOPPED;
+    if (backoff->deadline_us != BLY_NEVER && now >= backoff->deadline_us)
+        return BLY_BACKOFF_EXPIRED;
+    int64_t until = now + backoff->next_us;
+    if (until > backoff->deadline_us)
+        until = backoff->deadline_us; /* BUG-25: the last pause ends with the wait */
+    backoff->next_us =
+        backoff->next_us > backoff->most_us / 2 ? backoff->most_us : backoff->next_us * 2;
+    bly_mutex mutex;
+    bly_cond cond;
+    bly_mutex_init(&mutex);
+    bly_cond_init(&cond);
+    bly_mutex_lock(&mutex);
+    while (!is_stopped(backoff) && (now = bly_now_us()) < until)
+        bly_wait_until(&cond, &mutex, until - now > LOOK_UP_US ? now + LOOK_UP_US : until);
+    bly_mutex_unlock(&mutex);
+    bly_cond_clean_up(&cond);
+    bly_mutex_clean_up(&mutex);
+    return is_stopped(backoff) ? BLY_BACKOFF_STOPPED : BLY_BACKOFF_AGAIN;
+}
+
+int bly_backoff_should_report(bly_backoff *backoff) {
+    int64_t now = bly_now_us();
+    if (backoff->reported_us >= 0 && now - backoff->reported_us < REPORT_EVERY_US)
+        return 0;
+    backoff->reported_us = now;
+    return 1;
+}
+
+double bly_backoff_elapsed_secs(const bly_backoff *backoff) {
+    return (double)(bly_now_us() - backoff->started_us) / 1e6;
+}

@@ -1,0 +1,392 @@
+#include "session/hooked.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "wire/config.pb-c.h"
+
+#include <string.h>
+
+static const belay_when never = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
+
+/* RunOptions with inter_op_thread_pool = -1: the run happens in the calling thread. */
+static TF_Buffer *make_in_caller_options(const bly_runtime *rt) {
+    uint8_t bytes[32];
+    Bly__RunOptions options = BLY__RUN_OPTIONS__INIT;
+    options.inter_op_thread_pool = -1;
+    size_t len = bly__run_options__get_packed_size(&options);
+    return len <= sizeof bytes
+               ? rt->NewBufferFromString(bytes, bly__run_options__pack(&options, bytes))
+               : NULL;
+}
+
+belay_code bly_hooked_init(bly_hooked *hooked, belay_graph *graph, belay_hook *const *hooks,
+                           size_t hook_count, belay_error *err) {
+    *hooked = (bly_hooked){.rt = graph->rt, .graph = graph, .next = never};
+    hooked->progress.global_step = -1;
+    hooked->context.hooked = hooked;
+    hooked->slots = bly_calloc(hook_count, sizeof *hooked->slots);
+    hooked->status = graph->rt->NewStatus();
+    hooked->in_caller_options = make_in_caller_options(graph->rt);
+    if (!hooked->slots || !hooked->status || !hooked->in_caller_options)
+        return bly_fail_memory(err);
+    for (size_t i = 0; i < hook_count; i++) {
+        if (!hooks || !hooks[i])
+            return bly_fail(err, BELAY_INVALID_ARGUMENT, "hook number %zu is NULL", i);
+        hooked->slots[hooked->slot_count++].hook = bly_hook_ref(hooks[i]);
+    }
+    return BELAY_OK;
+}
+
+void bly_hooked_clean_up(bly_hooked *hooked) {
+    struct belay_run_context *run = &hooked->context;
+    bly_hooked_detach(hooked);
+    for (size_t i = 0; i < hooked->slot_count; i++)
+        belay_hook_free(hooked->slots[i].hook);
+    bly_free(hooked->slots);
+    bly_free(run->sources);
+    bly_free(run->outputs);
+    bly_free(run->values);
+    bly_free(run->value_tensors);
+    bly_free(run->inputs);
+    bly_free(run->in);
+    bly_free(run->input_tensors);
+    if (hooked->status)
+        hooked->rt->DeleteStatus(hooked->status);
+    if (hooked->in_caller_options)
+        hooked->rt->DeleteBuffer(hooked->in_caller_options);
+    *hooked = (bly_hooked){0};
+}
+
+/* An error that a hook returned without filling `err` still gets a text. */
+static belay_code hook_error(belay_code code, const char *where, belay_error *err) {
+    if (err && err->code != code) {
+        bly_fail(err, code, "a hook's %s failed", where);
+        err->origin = BELAY_ORIGIN_HOOK;
+    }
+    return code;
+}
+
+belay_code bly_hooked_begin(bly_hooked *hooked, belay_error *err) {
+    for (size_t i = 0; i < hooked->slot_count; i++) {
+        belay_hook *hook = hooked->slots[i].hook;
+        if (!hook->table.begin)
+            continue;
+        belay_code code = hook->table.begin(hook->self, hooked->graph, err);
+        if (code != BELAY_OK)
+            return hook_error(code, "begin", err);
+    }
+    return BELAY_OK;
+}
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void ask_when(bly_hooked *hooked, bly_hook_slot *slot) {
+    const belay_hook *hook = slot->hook;
+    slot->when = never;
+    if (hook->table.next_wanted)
+        hook->table.next_wanted(hook->self, &hooked->progress, &slot->when);
+    else if (hook->table.before_run || hook->table.after_run)
+        slot->when.runs = 0; /* every run */
+}
+
+static void find_next(bly_hooked *hooked) {
+    hooked->next = never;
+    for (size_t i = 0; i < hooked->slot_count; i++) {
+        const belay_when *when = &hooked->slots[i].when;
+        hooked->next.runs = least(hooked->next.runs, when->runs);
+        hooked->next.from_step = least(hooked->next.from_step, when->from_step);
+        hooked->next.at_step = least(hooked->next.at_step, when->at_step);
+        hooked->next.time_ms = least(hooked->next.time_ms, when->time_ms);
+    }
+}
+
+belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
+                             belay_coordinator *coordinator, belay_error *err) {
+    bly_hooked_detach(hooked);
+    hooked->session = bly_session_ref(session);
+    hooked->should_stop = 0;
+    if (hooked->graph->global_step.read.oper) {
+        belay_code code = belay_session_global_step(session, &hooked->progress.global_step, err);
+        if (code != BELAY_OK)
+            return code;
+    }
+    hooked->progress.now_ms = bly_now_ms();
+    for (size_t i = 0; i < hooked->slot_count; i++) {
+        belay_hook *hook = hooked->slots[i].hook;
+        if (!hook->table.after_create_session)
+            continue;
+        belay_code code = hook->table.after_create_session(hook->self, session, coordinator, err);
+        if (code != BELAY_OK)
+            return hook_error(code, "after_create_session", err);
+    }
+    hooked->progress.now_ms = bly_now_ms();
+    for (size_t i = 0; i < hooked->slot_count; i++)
+        ask_when(hooked, &hooked->slots[i]);
+    find_next(hooked);
+    return BELAY_OK;
+}
+
+void bly_hooked_detach(bly_hooked *hooked) {
+    belay_session_free(hooked->session);
+    hooked->session = NULL;
+}
+
+belay_code bly_hooked_end(bly_hooked *hooked, belay_error *err) {
+    BLY_LOCAL_ERROR(first);
+    for (size_t i = 0; i < hooked->slot_count; i++) {
+        BLY_LOCAL_ERROR(mine);
+        belay_hook *hook = hooked->slots[i].hook;
+        if (!hook->table.end)
+            continue;
+        belay_code code = hook->table.end(hook->self, hooked->session, &mine);
+        if (code == BELAY_OK)
+            continue;
+        hook_error(code, "end", &mine);
+        if (first.code != BELAY_OK)
+            bly_error("%s", mine.message);
+        bly_error_chain(&first, &mine);
+    }
+    if (first.code != BELAY_OK)
+        bly_error_copy(err, &first);
+    return first.code;
+}
+
+/* ---- one run ---- */
+
+static int is_due_before(const belay_when *when, const belay_progress *now) {
+    return now->runs >= when->runs ||
+           (now->global_step >= when->from_step && when->from_step != BELAY_NEVER) ||
+           now->now_ms >= when->time_ms;
+}
+
+static int is_due_after(const belay_when *when, const belay_progress *now) {
+    return when->at_step != BELAY_NEVER && now->global_step >= when->at_step;
+}
+
+/* Starts the merged run with what the step itself asks for. */
+static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    const belay_step *step = run->step;
+    run->source_count = 0;
+    run->output_count = 0;
+    run->input_count = 0;
+    while (run->output_capacity < step->output_count ||
+           run->input_capacity < step->request.feed_count || !run->outputs || !run->inputs) {
+        size_t outputs = run->output_capacity, inputs = run->input_capacity;
+        if (!bly_grow(&run->outputs, outputs, &run->output_capacity, sizeof *run->outputs) ||
+            !bly_grow(&run->values, outputs, &run->value_capacity, sizeof *run->values) ||
+            !bly_grow(&run->value_tensors, outputs, &run->value_tensor_capacity,
+                      sizeof *run->value_tensors) ||
+            !bly_grow(&run->inputs, inputs, &run->input_capacity, sizeof *run->inputs) ||
+            !bly_grow(&run->in, inputs, &run->in_capacity, sizeof *run->in) ||
+            !bly_grow(&run->input_tensors, inputs, &run->input_tensor_capacity,
+                      sizeof *run->input_tensors))
+            return bly_fail_memory(err);
+    }
+    for (size_t i = 0; i < step->output_count; i++)
+        run->outputs[i] = step->outputs[i];
+    for (size_t i = 0; i < step->request.feed_count; i++) {
+        run->inputs[i] = step->request.inputs[i];
+        run->in[i] = step->in[i];
+    }
+    run->output_count = step->output_count;
+    run->input_count = step->request.feed_count;
+    return BELAY_OK;
+}
+
+static belay_code call_before(bly_hooked *hooked, belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    belay_code code = start_merge(hooked, err);
+    run->before = 1;
+    for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
+        bly_hook_slot *slot = &hooked->slots[i];
+        if (!is_due_before(&slot->when, &hooked->progress))
+            continue;
+        slot->in_this_run = 1;
+        slot->first_value = run->source_count;
+        slot->value_count = 0;
+        run->slot = slot;
+        if (slot->hook->table.before_run) {
+            code = slot->hook->table.before_run(slot->hook->self, run, err);
+            if (code != BELAY_OK)
+                hook_error(code, "before_run", err);
+        }
+    }
+    run->before = 0;
+    run->slot = NULL;
+    return code;
+}
+
+/* A fetch of something that is fed comes from the feed: the runtime would refuse it (BUG-67). */
+static void divert_fed(struct belay_run_context *run) {
+    size_t first = run->step->output_count;
+    for (size_t i = 0; i < run->source_count; i++) {
+        if (run->sources[i] < 0 || (size_t)run->sources[i] < first)
+            continue;
+        TF_Output wanted = run->outputs[run->sources[i]];
+        for (size_t j = 0; j < run->input_count; j++)
+            if (bly_same_output(run->inputs[j], wanted))
+                run->sources[i] = -1 - (int32_t)j;
+    }
+    /* What no source points at any more is dropped from the end; the order of the others stays. */
+    size_t kept = first;
+    for (size_t i = first; i < run->output_count; i++) {
+        int used = 0;
+        for (size_t j = 0; j < run->source_count; j++)
+            if (run->sources[j] == (int32_t)i) {
+                run->sources[j] = (int32_t)kept;
+                used = 1;
+            }
+        if (used)
+            run->outputs[kept++] = run->outputs[i];
+    }
+    run->output_count = kept;
+}
+
+static belay_code call_after(bly_hooked *hooked, belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    belay_code code = BELAY_OK;
+    for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
+        bly_hook_slot *slot = &hooked->slots[i];
+        if (!slot->in_this_run) {
+            if (!is_due_after(&slot->when, &hooked->progress))
+                continue;
+            slot->in_this_run = 1;
+            slot->value_count = 0;
+        }
+        run->slot = slot;
+        if (slot->hook->table.after_run) {
+            code = slot->hook->table.after_run(slot->hook->self, run, err);
+            if (code != BELAY_OK)
+                hook_error(code, "after_run", err);
+        }
+    }
+    run->slot = NULL;
+    return code;
+}
+
+/* Those that took part say when they want to be called again; also after a failure, since they were
+ * called. */
+static void finish_hooks(bly_hooked *hooked) {
+    for (size_t i = 0; i < hooked->slot_count; i++) {
+        bly_hook_slot *slot = &hooked->slots[i];
+        if (!slot->in_this_run)
+            continue;
+        slot->in_this_run = 0;
+        ask_when(hooked, slot);
+    }
+    find_next(hooked);
+}
+
+static void delete_values(const bly_runtime *rt, TF_Tensor **values, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (values[i])
+            rt->DeleteTensor(values[i]);
+        values[i] = NULL;
+    }
+}
+
+/* Calls the runtime; the tuner watches. */
+static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged, belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    const bly_runtime *rt = hooked->rt;
+    if (atomic_load_explicit(&hooked->session->closed, memory_order_relaxed))
+        return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
+    const TF_Buffer *options = step->tuner.in_caller ? hooked->in_caller_options : NULL;
+    int64_t started = step->tuner.measuring ? bly_now_us() : 0;
+    if (merged)
+        rt->SessionRun(hooked->session->tf, options, run->inputs, run->in, (int)run->input_count,
+                       run->outputs, run->values, (int)run->output_count, step->targets,
+                       (int)step->target_count, NULL, hooked->status);
+    else
+        rt->SessionRun(hooked->session->tf, options, step->request.inputs, step->in,
+                       (int)step->request.feed_count, step->outputs, step->values,
+                       (int)step->output_count, step->targets, (int)step->target_count, NULL,
+                       hooked->status);
+    belay_code code = (belay_code)rt->GetCode(hooked->status);
+    if (code != BELAY_OK) {
+        bly_fail_tensorflow(err, code, rt->Message(hooked->status));
+        rt->SetStatus(hooked->status, TF_OK, "");
+        return code;
+    }
+    if (step->tuner.measuring)
+        bly_tuner_learn(&step->tuner, bly_now_us() - started);
+    return BELAY_OK;
+}
+
+/* After a run: where training is now. */
+static belay_code update_progress(bly_hooked *hooked, const belay_step *step, TF_Tensor **values,
+                                  belay_error *err) {
+    hooked->progress.runs++;
+    if (step->step_after.oper) {
+        hooked->progress.global_step =
+            bly_tensor_integer(hooked->rt, values[step->output_count - 1]);
+        return BELAY_OK;
+    }
+    if (!hooked->graph->global_step.read.oper)
+        return BELAY_OK;
+    return belay_session_global_step(hooked->session, &hooked->progress.global_step, err);
+}
+
+static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
+                           belay_tensor **outputs, int *out_hooks, belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    int merged = 0;
+    if (hooked->next.time_ms != BELAY_NEVER)
+        hooked->progress.now_ms = bly_now_ms();
+    if (is_due_before(&hooked->next, &hooked->progress)) {
+        *out_hooks = 1;
+        belay_code code = call_before(hooked, err);
+        if (code != BELAY_OK)
+            return code;
+        divert_fed(run);
+        merged = run->output_count > step->output_count ||
+                 run->input_count > step->request.feed_count || run->source_count > 0;
+    }
+    TF_Tensor **values = merged ? run->values : step->values;
+    size_t value_count = merged ? run->output_count : step->output_count;
+    memset(values, 0, value_count * sizeof *values);
+    belay_code code = BELAY_OK;
+    if (value_count > 0 || step->target_count > 0) /* SE-20 */
+        code = call_runtime(hooked, step, merged, err);
+    if (code == BELAY_OK)
+        code = update_progress(hooked, step, values, err);
+    if (code == BELAY_OK && (*out_hooks || is_due_after(&hooked->next, &hooked->progress))) {
+        *out_hooks = 1;
+        hooked->progress.now_ms = bly_now_ms();
+        code = call_after(hooked, err);
+    }
+    if (code != BELAY_OK) {
+        delete_values(hooked->rt, values, value_count);
+        return code;
+    }
+    delete_values(hooked->rt, values + step->request.output_count,
+                  value_count - step->request.output_count);
+    return bly_request_deliver(&step->request, inputs, values, outputs, err);
+}
+
+belay_code bly_hooked_run(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
+                          belay_tensor **outputs, belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    int hooks_took_part = 0;
+    if (hooked->should_stop)
+        return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                        "Run called even after should_stop requested.");
+    belay_code code = bly_request_check_inputs(&step->request, inputs, err);
+    if (code != BELAY_OK)
+        return code;
+    for (size_t i = 0; i < step->request.feed_count; i++)
+        step->in[i] = inputs[i]->tf;
+    run->step = step;
+    run->stop_requested = 0;
+    code = run_once(hooked, step, inputs, outputs, &hooks_took_part, err);
+    if (hooks_took_part)
+        finish_hooks(hooked);
+    if (run->stop_requested) /* BUG-11, BUG-78: also where the run failed */
+        hooked->should_stop = 1;
+    return code;
+}

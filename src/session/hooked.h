@@ -1,0 +1,74 @@
+/* The hooked session: one raw session, and the hooks around each run in it (HK-RUN). */
+#ifndef BLY_SESSION_HOOKED_H
+#define BLY_SESSION_HOOKED_H
+
+#include "runtime/tensor.h"
+#include "session/hook.h"
+#include "session/session.h"
+#include "session/step.h"
+
+#include <belay/monitored_session.h>
+
+/* One hook of a monitored session, through all its sessions. */
+typedef struct bly_hook_slot {
+    belay_hook *hook;
+    belay_when when;
+    int in_this_run;    /* takes part in the run that is going on */
+    size_t first_value; /* where its fetches of this run stand in context.sources */
+    size_t value_count;
+} bly_hook_slot;
+
+/* What hooks add to one run. Arrays grow to what is needed once, and stay. */
+struct belay_run_context {
+    struct bly_hooked *hooked;
+    bly_hook_slot *slot; /* whose callback is running */
+    int before;          /* in before_run */
+    int stop_requested;
+    belay_step *step;
+    belay_tensor *const *step_inputs;
+    /* For each fetch of each hook: >= 0: number of an output of this run; < 0: -1 - number of an
+     * input. */
+    int32_t *sources;
+    size_t source_count, source_capacity;
+    TF_Output *outputs; /* the step's, then what hooks added */
+    TF_Tensor **values;
+    belay_tensor *value_tensors; /* what hooks see of values */
+    size_t output_count, output_capacity, value_capacity, value_tensor_capacity;
+    TF_Output *inputs; /* the step's, then what hooks feed */
+    TF_Tensor **in;
+    belay_tensor *input_tensors;
+    size_t input_count, input_capacity, in_capacity, input_tensor_capacity;
+};
+
+typedef struct bly_hooked {
+    const bly_runtime *rt;
+    belay_graph *graph;
+    belay_session *session; /* the raw one; NULL between sessions */
+    bly_hook_slot *slots;
+    size_t slot_count;
+    belay_when next; /* the least of all slots': until then no hook is called */
+    belay_progress progress;
+    int should_stop; /* a hook asked for it (WS-18) */
+    struct belay_run_context context;
+    TF_Status *status;            /* reused by every run */
+    TF_Buffer *in_caller_options; /* RunOptions: run in the calling thread */
+} bly_hooked;
+
+belay_code bly_hooked_init(bly_hooked *hooked, belay_graph *graph, belay_hook *const *hooks,
+                           size_t hook_count, belay_error *err);
+void bly_hooked_clean_up(bly_hooked *hooked);
+
+/* begin() of every hook (MS-01, MS-04). */
+belay_code bly_hooked_begin(bly_hooked *hooked, belay_error *err);
+/* Takes a new raw session (kept) and tells every hook (WS-20). Forgets that a hook asked to stop
+ * (WS-19). */
+belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
+                             belay_coordinator *coordinator, belay_error *err);
+void bly_hooked_detach(bly_hooked *hooked);
+/* end() of every hook, the first error first (BUG-08). */
+belay_code bly_hooked_end(bly_hooked *hooked, belay_error *err);
+
+belay_code bly_hooked_run(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
+                          belay_tensor **outputs, belay_error *err);
+
+#endif

@@ -1,0 +1,225 @@
+#include "session/monitored_session.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/options.h"
+#include "session/recovery.h"
+
+#include <stddef.h>
+
+_Static_assert(sizeof(belay_monitored_session_options) ==
+                   offsetof(belay_monitored_session_options, no_recovery) + sizeof(uint32_t),
+               "no tail padding");
+_Static_assert(sizeof(belay_singular_monitored_session_options) ==
+                   offsetof(belay_singular_monitored_session_options,
+                            checkpoint_filename_with_path) +
+                       sizeof(char *),
+               "no tail padding");
+
+#define GRACE_SECS  120.0
+#define BUDGET_SECS 600.0
+
+static void free_session(belay_monitored_session *session) {
+    while (session->steps) {
+        belay_step *next = session->steps->next;
+        bly_step_clean_up(session->steps);
+        bly_free(session->steps);
+        session->steps = next;
+    }
+    bly_hooked_clean_up(&session->hooked);
+    belay_session_creator_free(session->creator);
+    belay_graph_free(session->graph);
+    bly_free(session);
+}
+
+/* MS-01: begin() of every hook, then the session. */
+static belay_code open_session(belay_monitored_session *session,
+                               const belay_monitored_session_options *options, belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    belay_code code =
+        bly_hooked_init(&session->hooked, session->graph, options->hooks, options->hook_count, err);
+    if (code != BELAY_OK)
+        return code;
+    session->creator = options->creator
+                           ? bly_session_creator_ref(options->creator)
+                           : belay_chief_session_creator_new(session->graph, NULL, &mine);
+    if (!session->creator) {
+        bly_error_copy(err, &mine);
+        return mine.code;
+    }
+    if (bly_session_creator_graph(session->creator) != session->graph)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "the session creator's scaffold is of another graph");
+    code = bly_hooked_begin(&session->hooked, err);
+    return code == BELAY_OK ? bly_recovery_create(session, err) : code;
+}
+
+belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
+                                                      const belay_monitored_session_options *given,
+                                                      belay_error *err) {
+    belay_monitored_session_options options;
+    if (!graph) {
+        if (belay_error_code(err) == BELAY_OK)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "graph is NULL");
+        return NULL;
+    }
+    if (bly_options_read(&options, sizeof options, given, "belay_monitored_session_options", err) !=
+        BELAY_OK)
+        return NULL;
+    belay_monitored_session *session = bly_calloc(1, sizeof *session);
+    if (!session) {
+        bly_fail_memory(err);
+        return NULL;
+    }
+    belay_error_clear(&session->failure);
+    session->graph = bly_graph_ref(graph);
+    session->recovers = !options.no_recovery;
+    session->grace_secs =
+        options.stop_grace_period_secs > 0 ? options.stop_grace_period_secs : GRACE_SECS;
+    session->budget_secs =
+        options.recovery_budget_secs == 0 ? BUDGET_SECS : options.recovery_budget_secs;
+    session->threads = options.threads;
+    if (open_session(session, &options, err) != BELAY_OK) {
+        free_session(session);
+        return NULL;
+    }
+    return session;
+}
+
+belay_monitored_session *belay_singular_monitored_session_open(
+    belay_graph *graph, const belay_singular_monitored_session_options *given, belay_error *err) {
+    belay_singular_monitored_session_options options;
+    belay_chief_session_creator_options chief = BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT;
+    belay_monitored_session_options monitored = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    if (bly_options_read(&options, sizeof options, given,
+                         "belay_singular_monitored_session_options", err) != BELAY_OK)
+        return NULL;
+    chief.scaffold = options.scaffold;
+    chief.session = options.session;
+    chief.checkpoint_dir = options.checkpoint_dir;
+    chief.checkpoint_filename_with_path = options.checkpoint_filename_with_path;
+    monitored.creator = belay_chief_session_creator_new(graph, &chief, err);
+    if (!monitored.creator)
+        return NULL;
+    monitored.hooks = options.hooks;
+    monitored.hook_count = options.hook_count;
+    monitored.stop_grace_period_secs = options.stop_grace_period_secs;
+    monitored.no_recovery = 1;
+    belay_monitored_session *session = belay_monitored_session_open(graph, &monitored, err);
+    belay_session_creator_free(monitored.creator);
+    if (session)
+        session->gives_raw_session = 1;
+    return session;
+}
+
+uint32_t belay_monitored_session_should_stop(belay_monitored_session *session) {
+    if (!session || atomic_load_explicit(&session->stop_requested, memory_order_relaxed) ||
+        session->hooked.should_stop || session->failure.code != BELAY_OK || !session->is_open)
+        return 1;
+    return belay_coordinator_should_stop(session->coordinated.coordinator);
+}
+
+void belay_monitored_session_request_stop(belay_monitored_session *session) {
+    if (session)
+        atomic_store(&session->stop_requested, 1);
+}
+
+belay_session *belay_monitored_session_raw_session(belay_monitored_session *session) {
+    return session && session->gives_raw_session && session->is_open ? session->coordinated.session
+                                                                     : NULL;
+}
+
+belay_graph *belay_monitored_session_graph(belay_monitored_session *session) {
+    return session ? session->graph : NULL;
+}
+
+const belay_progress *belay_monitored_session_progress(const belay_monitored_session *session) {
+    static const belay_progress none = {0, -1, 0};
+    return session ? &session->hooked.progress : &none;
+}
+
+uint32_t belay_monitored_session_was_restored(const belay_monitored_session *session) {
+    return session ? session->was_restored : 0;
+}
+
+belay_coordinator *belay_monitored_session_coordinator(belay_monitored_session *session) {
+    return session && session->is_open ? session->coordinated.coordinator : NULL;
+}
+
+/* ST-08, BUG-04: the end of the input is no failure, whether a step or a helper thread ran into it.
+ */
+static int is_clean_end(belay_code code) {
+    return code == BELAY_OK || code == BELAY_OUT_OF_RANGE || code == BELAY_STOPPED;
+}
+
+belay_code belay_monitored_session_close(belay_monitored_session *session, belay_error *err) {
+    if (!session)
+        return belay_error_code(err);
+    BLY_LOCAL_ERROR(result);
+    BLY_LOCAL_ERROR(ending);
+    BLY_LOCAL_ERROR(closing);
+    if (!is_clean_end(session->failure.code))
+        bly_error_copy(&result, &session->failure);
+    /* MS-11; BUG-76, BUG-77: hooks are never given a session that was not handed out, or a dead
+     * one. */
+    else if (session->is_open)
+        bly_hooked_end(&session->hooked, &ending);
+    bly_coordinated_close(&session->coordinated, &closing);
+    bly_error_chain(&result, &ending);
+    if (!is_clean_end(closing.code))
+        bly_error_chain(&result, &closing); /* BUG-02, BUG-03 */
+    free_session(session);
+    if (result.code != BELAY_OK)
+        bly_error_copy(err, &result);
+    return result.code;
+}
+
+/* ---- steps ---- */
+
+/* The calling thread is no good where a timeout must be kept (BUG-74), where another process runs
+ * the step, and where queue runners feed it: a step that waits for them would keep the thread. */
+static int caller_allowed(const belay_monitored_session *session) {
+    const bly_coordinated *coordinated = &session->coordinated;
+    return session->is_open && !coordinated->session->has_timeout &&
+           coordinated->session->target[0] == '\0' && !coordinated->has_queue_runners;
+}
+
+belay_step *belay_step_prepare(belay_monitored_session *session, const char *const *feeds,
+                               const char *const *fetches, const char *const *targets,
+                               belay_error *err) {
+    if (!session) {
+        if (belay_error_code(err) == BELAY_OK)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "session is NULL");
+        return NULL;
+    }
+    belay_step *step = bly_calloc(1, sizeof *step);
+    if (!step) {
+        bly_fail_memory(err);
+        return NULL;
+    }
+    if (bly_step_make(step, session->graph, feeds, fetches, targets, err) != BELAY_OK) {
+        bly_step_clean_up(step);
+        bly_free(step);
+        return NULL;
+    }
+    step->session = session;
+    bly_tuner_start(&step->tuner, session->threads, caller_allowed(session));
+    step->next = session->steps;
+    session->steps = step;
+    return step;
+}
+
+belay_code belay_step_run(belay_step *step, belay_tensor *const *inputs, belay_tensor **outputs,
+                          belay_error *err) {
+    if (!step)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "step is NULL");
+    if (!outputs && step->request.fetch_count > 0)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "outputs is NULL, and the step has fetches");
+    belay_monitored_session *session = step->session;
+    belay_code code = bly_recovery_run(session, step, inputs, outputs, err);
+    if (code == BELAY_OK && session->failure.code != BELAY_OK)
+        belay_error_clear(&session->failure);
+    return code;
+}

@@ -1,0 +1,27 @@
+/* The monitored session: the recoverable layer over coordinated over hooked over raw (WS), and what
+ * owns them. */
+#ifndef BLY_SESSION_MONITORED_SESSION_H
+#define BLY_SESSION_MONITORED_SESSION_H
+
+#include "base/error.h"
+#include "session/coordinated.h"
+#include "session/session_creator.h"
+
+struct belay_monitored_session {
+    belay_graph *graph;
+    belay_session_creator *creator;
+    bly_hooked hooked;
+    bly_coordinated coordinated;
+    int is_open; /* coordinated holds a session */
+    int recovers;
+    int gives_raw_session;
+    double grace_secs;
+    double budget_secs; /* negative: no limit */
+    belay_threads threads;
+    atomic_int stop_requested; /* belay_monitored_session_request_stop(), from anywhere */
+    uint32_t was_restored;
+    belay_step *steps;
+    belay_error failure; /* of the last step; BELAY_OK after one that went well */
+};
+
+#endif

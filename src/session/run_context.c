@@ -1,0 +1,109 @@
+/* What hooks see of a run, and what they add to it. */
+#include "session/hooked.h"
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#include <string.h>
+
+belay_session *belay_run_context_session(belay_run_context *run) {
+    return run->hooked->session;
+}
+
+const belay_progress *belay_run_context_progress(const belay_run_context *run) {
+    return &run->hooked->progress;
+}
+
+void belay_run_context_request_stop(belay_run_context *run) {
+    run->stop_requested = 1;
+}
+
+uint32_t belay_run_context_stop_requested(const belay_run_context *run) {
+    return run->stop_requested != 0;
+}
+
+static belay_code only_before(const belay_run_context *run, const char *what, belay_error *err) {
+    if (run->before)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_FAILED_PRECONDITION, "a hook can %s only in before_run", what);
+}
+
+/* Two arrays that grow together. */
+static int grow_outputs(belay_run_context *run) {
+    return bly_grow(&run->outputs, run->output_count, &run->output_capacity,
+                    sizeof *run->outputs) &&
+           bly_grow(&run->values, run->output_count, &run->value_capacity, sizeof *run->values) &&
+           bly_grow(&run->value_tensors, run->output_count, &run->value_tensor_capacity,
+                    sizeof *run->value_tensors);
+}
+
+static int grow_inputs(belay_run_context *run) {
+    return bly_grow(&run->inputs, run->input_count, &run->input_capacity, sizeof *run->inputs) &&
+           bly_grow(&run->in, run->input_count, &run->in_capacity, sizeof *run->in) &&
+           bly_grow(&run->input_tensors, run->input_count, &run->input_tensor_capacity,
+                    sizeof *run->input_tensors);
+}
+
+static size_t find(const TF_Output *list, size_t count, TF_Output wanted) {
+    size_t i = 0;
+    while (i < count && !bly_same_output(list[i], wanted))
+        i++;
+    return i;
+}
+
+belay_code belay_run_context_fetch(belay_run_context *run, belay_output output, belay_error *err) {
+    TF_Output wanted = {output.op, (int)output.index};
+    belay_code code = only_before(run, "fetch", err);
+    if (code != BELAY_OK)
+        return code;
+    if (!output.op)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the output to fetch was never found");
+    size_t at = find(run->outputs, run->output_count, wanted);
+    if (!bly_grow(&run->sources, run->source_count, &run->source_capacity, sizeof *run->sources) ||
+        (at == run->output_count && !grow_outputs(run)))
+        return bly_fail_memory(err);
+    if (at == run->output_count) {
+        run->values[at] = NULL;
+        run->outputs[run->output_count++] = wanted;
+    }
+    run->sources[run->source_count++] = (int32_t)at;
+    run->slot->value_count++;
+    return BELAY_OK;
+}
+
+belay_code belay_run_context_feed(belay_run_context *run, belay_output output, belay_tensor *tensor,
+                                  belay_error *err) {
+    TF_Output wanted = {output.op, (int)output.index};
+    char name[256];
+    belay_code code = only_before(run, "feed", err);
+    if (code != BELAY_OK)
+        return code;
+    if (!output.op || !tensor)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
+                        tensor ? "the tensor to feed was never found" : "tensor is NULL");
+    size_t at = find(run->inputs, run->input_count, wanted);
+    if (at < run->input_count) {
+        bly_graph_output_name(run->hooked->graph, wanted, name, sizeof name);
+        return at < run->step->request.feed_count
+                   ? bly_fail(err, BELAY_INVALID_ARGUMENT,
+                              "Same tensor is fed by a SessionRunHook and user. Conflict: %s", name)
+                   : bly_fail(err, BELAY_INVALID_ARGUMENT,
+                              "Same tensor is fed by two hooks. Conflict: %s", name);
+    }
+    if (!grow_inputs(run))
+        return bly_fail_memory(err);
+    run->in[at] = tensor->tf;
+    run->inputs[run->input_count++] = wanted;
+    return BELAY_OK;
+}
+
+const belay_tensor *belay_run_context_value(belay_run_context *run, size_t index) {
+    if (run->before || !run->slot || index >= run->slot->value_count)
+        return NULL;
+    int32_t source = run->sources[run->slot->first_value + index];
+    belay_tensor *tensor =
+        source >= 0 ? &run->value_tensors[source] : &run->input_tensors[-1 - source];
+    tensor->rt = run->hooked->rt;
+    tensor->tf = source >= 0 ? run->values[source] : run->in[-1 - source];
+    return tensor->tf ? tensor : NULL;
+}

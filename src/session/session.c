@@ -1,0 +1,271 @@
+#include "session/session.h"
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/options.h"
+#include "runtime/tensor.h"
+#include "session/request.h"
+
+#include <stddef.h>
+#include <string.h>
+
+_Static_assert(sizeof(belay_session_options) ==
+                   offsetof(belay_session_options, config_size) + sizeof(size_t),
+               "no tail padding");
+_Static_assert(sizeof(belay_run_options) ==
+                   offsetof(belay_run_options, run_options_size) + sizeof(size_t),
+               "no tail padding");
+
+/* ConfigProto.operation_timeout_in_ms, found without a schema of the whole message: field 11, a
+ * varint. */
+static int config_has_timeout(const unsigned char *data, size_t len) {
+    for (size_t at = 0; at < len;) {
+        uint64_t key = 0, value = 0;
+        for (int shift = 0; at < len && shift < 64; shift += 7) {
+            key |= (uint64_t)(data[at] & 0x7f) << shift;
+            if (!(data[at++] & 0x80))
+                break;
+        }
+        if ((key & 7) == 1 || (key & 7) == 5) {
+            at += (key & 7) == 1 ? 8 : 4;
+            continue;
+        }
+        for (int shift = 0; at < len && shift < 64; shift += 7) {
+            value |= (uint64_t)(data[at] & 0x7f) << shift;
+            if (!(data[at++] & 0x80))
+                break;
+        }
+        if (key >> 3 == 11 && (key & 7) == 0)
+            return (int64_t)value > 0;
+        if ((key & 7) == 2) {
+            if (value > len - at)
+                return 0; /* TensorFlow will refuse it */
+            at += value;
+        }
+    }
+    return 0;
+}
+
+static TF_SessionOptions *make_options(const bly_runtime *rt, const belay_session_options *options,
+                                       belay_error *err) {
+    TF_SessionOptions *made = rt->NewSessionOptions();
+    if (options->target)
+        rt->SetTarget(made, options->target);
+    if (options->config) {
+        TF_Status *status = rt->NewStatus();
+        rt->SetConfig(made, options->config, options->config_size, status);
+        if (bly_runtime_finish(rt, status, err) != BELAY_OK) {
+            bly_error_prefix(err, "config: ");
+            rt->DeleteSessionOptions(made);
+            return NULL;
+        }
+    }
+    return made;
+}
+
+belay_session *belay_session_open(belay_graph *graph, const belay_session_options *given,
+                                  belay_error *err) {
+    belay_session_options options;
+    if (!graph) {
+        if (belay_error_code(err) == BELAY_OK)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "graph is NULL");
+        return NULL;
+    }
+    if (bly_options_read(&options, sizeof options, given, "belay_session_options", err) != BELAY_OK)
+        return NULL;
+    const bly_runtime *rt = graph->rt;
+    belay_session *session = bly_calloc(1, sizeof *session);
+    char *target = bly_strdup(options.target ? options.target : "");
+    TF_SessionOptions *tf_options = NULL;
+    if (!session || !target) {
+        bly_fail_memory(err);
+        goto failed;
+    }
+    tf_options = make_options(rt, &options, err);
+    if (!tf_options)
+        goto failed;
+    TF_Status *status = rt->NewStatus();
+    session->tf = rt->NewSession(graph->tf, tf_options, status);
+    rt->DeleteSessionOptions(tf_options);
+    if (bly_runtime_finish(rt, status, err) != BELAY_OK)
+        goto failed;
+    atomic_init(&session->references, 1);
+    session->rt = rt;
+    session->graph = bly_graph_ref(graph);
+    session->target = target;
+    session->has_timeout =
+        options.config && config_has_timeout(options.config, options.config_size);
+    return session;
+failed:
+    bly_free(target);
+    bly_free(session);
+    return NULL;
+}
+
+belay_session *bly_session_ref(belay_session *session) {
+    atomic_fetch_add(&session->references, 1);
+    return session;
+}
+
+belay_graph *belay_session_graph(belay_session *session) {
+    return session ? session->graph : NULL;
+}
+
+const char *belay_session_target(const belay_session *session) {
+    return session ? session->target : "";
+}
+
+struct TF_Session *belay_session_raw(belay_session *session) {
+    return session ? session->tf : NULL;
+}
+
+belay_code belay_session_close(belay_session *session, belay_error *err) {
+    if (!session)
+        return belay_error_code(err);
+    if (atomic_exchange(&session->closed, 1))
+        return BELAY_OK;
+    TF_Status *status = session->rt->NewStatus();
+    session->rt->CloseSession(session->tf, status);
+    return bly_runtime_finish(session->rt, status, err);
+}
+
+/* The last reference may be a helper thread's: TensorFlow's session must outlive every run in it.
+ */
+void belay_session_free(belay_session *session) {
+    if (!session || atomic_fetch_sub(&session->references, 1) != 1)
+        return;
+    belay_session_close(session, NULL);
+    TF_Status *status = session->rt->NewStatus();
+    session->rt->DeleteSession(session->tf, status);
+    session->rt->DeleteStatus(status);
+    belay_graph_free(session->graph);
+    bly_free(session->target);
+    bly_free(session);
+}
+
+belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
+                           const TF_Output *inputs, TF_Tensor *const *input_values,
+                           size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,
+                           size_t output_count, const TF_Operation *const *targets,
+                           size_t target_count, belay_error *err) {
+    if (atomic_load_explicit(&session->closed, memory_order_relaxed))
+        return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
+    TF_Status *status = session->rt->NewStatus();
+    session->rt->SessionRun(session->tf, run_options, inputs, input_values, (int)input_count,
+                            outputs, output_values, (int)output_count, targets, (int)target_count,
+                            NULL, status);
+    return bly_runtime_finish(session->rt, status, err);
+}
+
+belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, belay_error *err) {
+    if (!op)
+        return BELAY_OK;
+    return bly_session_run(session, NULL, NULL, NULL, 0, NULL, NULL, 0, &op, 1, err);
+}
+
+belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor **out,
+                             belay_error *err) {
+    *out = NULL;
+    return bly_session_run(session, NULL, NULL, NULL, 0, &output, out, 1, NULL, 0, err);
+}
+
+TF_Tensor *bly_string_tensor(const bly_runtime *rt, const char *text) {
+    TF_Tensor *tensor = rt->AllocateTensor(TF_STRING, NULL, 0, sizeof(TF_TString));
+    if (!tensor)
+        return NULL;
+    TF_TString *string = rt->TensorData(tensor);
+    rt->StringInit(string);
+    rt->StringCopy(string, text, strlen(text));
+    return tensor;
+}
+
+belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, const char *path,
+                                     TF_Output output, TF_Tensor **out, const TF_Operation *target,
+                                     belay_error *err) {
+    TF_Tensor *value = bly_string_tensor(session->rt, path);
+    if (!value)
+        return bly_fail_memory(err);
+    TF_Tensor *fetched = NULL;
+    belay_code code = bly_session_run(session, NULL, &feed, &value, 1, &output, &fetched,
+                                      output.oper ? 1 : 0, &target, target ? 1 : 0, err);
+    session->rt->DeleteTensor(value);
+    if (out)
+        *out = fetched;
+    else if (fetched)
+        session->rt->DeleteTensor(fetched);
+    return code;
+}
+
+belay_code belay_session_global_step(belay_session *session, int64_t *out_step, belay_error *err) {
+    const bly_global_step *step = &session->graph->global_step;
+    TF_Tensor *value = NULL;
+    *out_step = -1;
+    if (!step->read.oper)
+        return bly_fail(err, BELAY_FAILED_PRECONDITION, "%s has no global step",
+                        session->graph->path);
+    belay_code code = bly_session_fetch(session, step->read, &value, err);
+    if (code != BELAY_OK)
+        return code;
+    *out_step = (int64_t)bly_tensor_integer(session->rt, value);
+    session->rt->DeleteTensor(value);
+    return BELAY_OK;
+}
+
+/* Runs a resolved request once: what belay_session_run() does after the names. */
+static belay_code run_request(belay_session *session, const bly_request *request,
+                              const TF_Buffer *run_options, belay_tensor *const *inputs,
+                              belay_tensor **outputs, belay_error *err) {
+    belay_code code = bly_request_check_inputs(request, inputs, err);
+    if (code != BELAY_OK)
+        return code;
+    TF_Tensor **in = bly_calloc(request->feed_count, sizeof *in);
+    TF_Tensor **values = bly_calloc(request->output_count, sizeof *values);
+    if (!in || !values) {
+        code = bly_fail_memory(err);
+        goto out;
+    }
+    for (size_t i = 0; i < request->feed_count; i++)
+        in[i] = inputs[i]->tf;
+    if (request->output_count > 0 || request->target_count > 0) /* SE-20 */
+        code = bly_session_run(session, run_options, request->inputs, in, request->feed_count,
+                               request->outputs, values, request->output_count, request->targets,
+                               request->target_count, err);
+    if (code == BELAY_OK)
+        code = bly_request_deliver(request, inputs, values, outputs, err);
+out:
+    bly_free(in);
+    bly_free(values);
+    return code;
+}
+
+belay_code belay_session_run(belay_session *session, const char *const *feeds,
+                             belay_tensor *const *inputs, const char *const *fetches,
+                             belay_tensor **outputs, const char *const *targets,
+                             const belay_run_options *given, belay_error *err) {
+    belay_run_options options;
+    bly_request request;
+    TF_Buffer *buffer = NULL;
+    if (!session)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "session is NULL");
+    belay_code code = bly_options_read(&options, sizeof options, given, "belay_run_options", err);
+    if (code != BELAY_OK)
+        return code;
+    if (atomic_load(&session->closed))
+        return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
+    if (belay_graph_op_count(session->graph) == 0)
+        return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                        "The Session graph is empty. Add operations to the graph before calling "
+                        "run().");
+    code = bly_request_make(&request, session->graph, feeds, fetches, targets, err);
+    if (code != BELAY_OK)
+        return code;
+    if (options.run_options)
+        buffer = session->rt->NewBufferFromString(options.run_options, options.run_options_size);
+    code = run_request(session, &request, buffer, inputs, outputs, err);
+    if (buffer)
+        session->rt->DeleteBuffer(buffer);
+    bly_request_clean_up(&request);
+    return code;
+}

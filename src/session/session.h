@@ -1,0 +1,48 @@
+/* A session over one TF_Session. */
+#ifndef BLY_SESSION_SESSION_H
+#define BLY_SESSION_SESSION_H
+
+#include "graph/graph.h"
+#include "runtime/runtime.h"
+
+#include <belay/session.h>
+
+#include <stdatomic.h>
+
+struct belay_session {
+    atomic_int references;
+    const bly_runtime *rt;
+    belay_graph *graph;
+    TF_Session *tf;
+    char *target;
+    atomic_int closed;
+    int has_timeout; /* config carries operation_timeout_in_ms: then never run in the calling thread
+                        (BUG-74) */
+};
+
+belay_session *bly_session_ref(belay_session *session);
+
+/* One call of the runtime, arguments as TF_SessionRun takes them. FAILED_PRECONDITION on a closed
+ * session. */
+belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
+                           const TF_Output *inputs, TF_Tensor *const *input_values,
+                           size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,
+                           size_t output_count, const TF_Operation *const *targets,
+                           size_t target_count, belay_error *err);
+
+/* Runs one op; oper NULL does nothing. */
+belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, belay_error *err);
+
+/* Fetches one tensor; the caller deletes it. */
+belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor **out,
+                             belay_error *err);
+
+/* Feeds one string scalar, then fetches `output` (oper NULL: none) and runs `target` (NULL: none).
+ * For savers. */
+belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, const char *path,
+                                     TF_Output output, TF_Tensor **out, const TF_Operation *target,
+                                     belay_error *err);
+
+TF_Tensor *bly_string_tensor(const bly_runtime *rt, const char *text);
+
+#endif
