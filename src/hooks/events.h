@@ -1,0 +1,27 @@
+/* Where a hook's events go: a writer that its user gave, the process's one writer for a folder, or
+ * nowhere. */
+#ifndef BLY_HOOKS_EVENTS_H
+#define BLY_HOOKS_EVENTS_H
+
+#include <belay/summary.h>
+
+typedef struct bly_events {
+    char *directory;             /* NULL: none */
+    belay_summary_writer *given; /* NULL: none; a reference of our own, so that its order of freeing
+                                    does not matter */
+    belay_summary_writer *writer; /* from open to close; NULL: events go nowhere */
+} bly_events;
+
+/* `directory` and `given` may be NULL; given wins. */
+belay_code bly_events_init(bly_events *events, const char *directory, belay_summary_writer *given,
+                           belay_error *err);
+void bly_events_clean_up(bly_events *events);
+
+/* For begin(). A folder's writer is taken only now: a hook that is never used leaves no file. */
+belay_code bly_events_open(bly_events *events, belay_error *err);
+
+/* For end(): brings what was added to the file, and gives the folder's writer back (BUG-48,
+ * BUG-72). */
+belay_code bly_events_close(bly_events *events, belay_error *err);
+
+#endif
