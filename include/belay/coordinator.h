@@ -22,11 +22,6 @@ extern "C" {
 
 typedef struct belay_coordinator belay_coordinator;
 
-/** No limit, for durations that TensorFlow leaves open. */
-#define BELAY_FOREVER (-1)
-/** No time at all, for durations in which 0 means the default. */
-#define BELAY_AT_ONCE (-2)
-
 /**
  * Makes a coordinator that nobody has stopped.
  *

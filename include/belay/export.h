@@ -13,4 +13,9 @@
 #define BELAY_VERSION_PATCH 0
 #define BELAY_VERSION       "0.1.0"
 
+/** A duration without limit, where 0 means "the default" (TensorFlow's None, or infinity). */
+#define BELAY_FOREVER (-1)
+/** No time at all, where 0 means "the default" (TensorFlow's 0). */
+#define BELAY_AT_ONCE (-2)
+
 #endif

@@ -39,11 +39,6 @@
 extern "C" {
 #endif
 
-/** No limit on a wait. */
-#ifndef BELAY_FOREVER
-#define BELAY_FOREVER (-1)
-#endif
-
 typedef struct belay_summary_writer belay_summary_writer;
 
 /** What a session log says: TensorFlow's numbers. */
@@ -187,7 +182,7 @@ BELAY_API belay_code belay_summary_writer_add_run_metadata(belay_summary_writer 
  * Brings everything added before this call to the operating system. Does nothing on a closed
  * writer.
  *
- * @param timeout_ms Longest wait; 0: ten seconds; BELAY_FOREVER: no limit.
+ * @param timeout_ms Longest wait; 0: ten seconds; BELAY_FOREVER: no limit; BELAY_AT_ONCE: none.
  * @return BELAY_OK, BELAY_DEADLINE_EXCEEDED (the writing goes on), or the error of a failed write.
  */
 BELAY_API belay_code belay_summary_writer_flush(belay_summary_writer *writer, int64_t timeout_ms,

@@ -1,7 +1,6 @@
-/* Numbers in files have a point, whatever language the host speaks. Around every strtod() and every
- * printf() of a float whose text leaves the process: bly_locale was = bly_locale_plain();
- *     ...
- *     bly_locale_restore(was); */
+/* Numbers in files have a point, whatever language the host speaks. What turns such text into
+ * numbers, or numbers into it, begins with `bly_locale was = bly_locale_plain();` and ends with
+ * `bly_locale_restore(was);`. */
 #ifndef BLY_BASE_LOCALE_H
 #define BLY_BASE_LOCALE_H
 

@@ -54,7 +54,7 @@ static belay_code damaged(const bly_bundle *bundle, const char *name, const char
                     what);
 }
 
-/* --- The entries ------------------------------------------------------------------------------------------------- */
+/* ---- The entries ---- */
 
 static belay_code read_header(bly_bundle *bundle, const uint8_t *value, size_t len,
                               belay_error *err) {
@@ -79,9 +79,9 @@ static belay_code read_header(bly_bundle *bundle, const uint8_t *value, size_t l
                         "%s was written on a big-endian machine, which belay does not read",
                         bundle->index_path);
     else if (refused)
-        code = bly_fail(err, BELAY_UNIMPLEMENTED,
-                        "%s is of a newer version of the format than belay reads",
-                        bundle->index_path);
+        code =
+            bly_fail(err, BELAY_UNIMPLEMENTED,
+                     "%s is of a newer version of the format than belay reads", bundle->index_path);
     bly_wire_free(header);
     return code;
 }
@@ -118,8 +118,8 @@ static const char *check_bytes(const bly_bundle *bundle, const Bly__BundleEntryP
         return "lies in a data file that does not exist";
     if (entry->offset < 0 || entry->size < 0 || entry->offset > INT64_MAX - entry->size)
         return "lies at an impossible place";
-    if (width > 0 && (__builtin_mul_overflow(piece->elements, (int64_t)width, &wanted) ||
-                      wanted != entry->size))
+    if (width > 0 &&
+        (__builtin_mul_overflow(piece->elements, (int64_t)width, &wanted) || wanted != entry->size))
         return "has another size than its shape and type ask for";
     /* Of strings each has a length of at least a byte, and a checksum of them follows. */
     if (piece->dtype == BELAY_STRING && piece->elements > 0 &&
@@ -145,7 +145,8 @@ static belay_code add_piece(bly_bundle *bundle, struct bly_piece piece,
     return BELAY_OK;
 }
 
-/* Slices' own entries sort before every name, so all are there when the tensor they belong to comes. */
+/* Slices' own entries sort before every name, so all are there when the tensor they belong to
+ * comes. */
 static size_t find_piece(const bly_bundle *bundle, const char *key, size_t len) {
     size_t low = 0, high = bundle->piece_count;
     while (low < high) {
@@ -186,10 +187,9 @@ static belay_code take_part(bly_bundle *bundle, const struct bly_tensor *tensor,
     for (size_t i = 0; i < slice->n_extent; i++) {
         const Bly__TensorSliceProto__Extent *extent = slice->extent[i];
         start[i] = extent->start;
-        length[i] =
-            extent->has_length_case == BLY__TENSOR_SLICE_PROTO__EXTENT__HAS_LENGTH_LENGTH
-                ? extent->length
-                : BLY_SLICE_FULL;
+        length[i] = extent->has_length_case == BLY__TENSOR_SLICE_PROTO__EXTENT__HAS_LENGTH_LENGTH
+                        ? extent->length
+                        : BLY_SLICE_FULL;
     }
     bly_buf key = BLY_BUF_INIT;
     bly_slice_key(&key, face->name, slice->n_extent, start, length);
@@ -220,8 +220,8 @@ static belay_code take_parts(bly_bundle *bundle, struct bly_tensor *tensor,
     uint64_t bytes = 0;
     if (entry->n_slices > PARTS_MAX)
         return bly_fail(err, BELAY_UNIMPLEMENTED,
-                        "tensor '%s' in %s has %zu slices; belay reads up to %d",
-                        tensor->face.name, bundle->index_path, entry->n_slices, PARTS_MAX);
+                        "tensor '%s' in %s has %zu slices; belay reads up to %d", tensor->face.name,
+                        bundle->index_path, entry->n_slices, PARTS_MAX);
     tensor->parts = keep(bundle, entry->n_slices * sizeof *tensor->parts);
     if (!tensor->parts)
         return bly_fail_memory(err);
@@ -307,7 +307,8 @@ static belay_code each_entry(void *self, const uint8_t *key, size_t key_len, con
     return code;
 }
 
-/* --- The data files ---------------------------------------------------------------------------------------------- */
+/* --- The data files
+ * ---------------------------------------------------------------------------------------------- */
 
 static int compare_ids(const void *a, const void *b) {
     int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
@@ -334,8 +335,8 @@ static belay_code open_shard(const bly_bundle *bundle, int32_t id, struct bly_sh
     return BELAY_OK;
 }
 
-/* Opens nothing yet, but makes sure that what the index promises is there. Only files that hold bytes are looked at:
- * TensorFlow's own reader does not open the others. */
+/* Opens nothing yet, but makes sure that what the index promises is there. Only files that hold
+ * bytes are looked at: TensorFlow's own reader does not open the others. */
 static belay_code find_shards(bly_bundle *bundle, belay_error *err) {
     belay_code code = BELAY_OK;
     int32_t *ids = bly_malloc(bundle->piece_count * sizeof *ids);
@@ -378,20 +379,21 @@ out:
     return code;
 }
 
-/* --- The bundle -------------------------------------------------------------------------------------------------- */
+/* ---- The bundle ---- */
 
 static belay_code read_index(bly_bundle *bundle, belay_error *err) {
     bly_buf index = BLY_BUF_INIT;
     belay_code code = bly_file_read(bundle->index_path, INDEX_MAX, &index, err);
     if (code == BELAY_INVALID_ARGUMENT && bly_file_exists(bundle->index_path))
-        code = bly_fail(err, BELAY_DATA_LOSS, "%s is no checkpoint index: it is larger than %zu MiB",
-                        bundle->index_path, INDEX_MAX >> 20);
+        code =
+            bly_fail(err, BELAY_DATA_LOSS, "%s is no checkpoint index: it is larger than %zu MiB",
+                     bundle->index_path, INDEX_MAX >> 20);
     if (code == BELAY_OK)
         code = bly_table_walk(bundle->index_path, bly_buf_text(&index), index.len, each_entry,
                               bundle, err);
     if (code == BELAY_OK && bundle->num_shards == 0)
-        code = bly_fail(err, BELAY_DATA_LOSS, "%s is damaged: it has no header",
-                        bundle->index_path);
+        code =
+            bly_fail(err, BELAY_DATA_LOSS, "%s is damaged: it has no header", bundle->index_path);
     bundle->index_bytes = index.len;
     bly_buf_free(&index);
     return code;

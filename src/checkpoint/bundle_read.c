@@ -13,7 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define READ_PIECE   ((size_t)1 << 20) /* the checksum then works on bytes that are still in the cache */
+#define READ_PIECE                                                                                 \
+    ((size_t)1 << 20) /* the checksum then works on bytes that are still in the cache */
 #define VERIFY_PIECE ((size_t)4 << 20)
 #define VARINT_MAX   10
 
@@ -44,7 +45,8 @@ static belay_code check_crc(const bly_bundle *bundle, const struct bly_piece *pi
     return damaged(bundle, piece, what, err);
 }
 
-/* The file stays open until the bundle is freed. Threads that come at once may open it twice; one wins. */
+/* The file stays open until the bundle is freed. Threads that come at once may open it twice; one
+ * wins. */
 static belay_code shard_file(const struct bly_shard *shard, int *out, belay_error *err) {
     atomic_int *slot = (atomic_int *)&shard->fd;
     *out = atomic_load(slot);
@@ -90,7 +92,8 @@ static belay_code read_at(const bly_bundle *bundle, const struct bly_piece *piec
     return code;
 }
 
-/* --- Types with a fixed size ------------------------------------------------------------------------------------- */
+/* --- Types with a fixed size
+ * ------------------------------------------------------------------------------------- */
 
 static belay_code read_plain(const bly_bundle *bundle, const struct bly_piece *piece, char *to,
                              belay_error *err) {
@@ -229,7 +232,8 @@ belay_code bly_bundle_read_int(const bly_bundle *bundle, const char *name, int64
     return code;
 }
 
-/* --- Strings and variants ---------------------------------------------------------------------------------------- */
+/* --- Strings and variants
+ * ---------------------------------------------------------------------------------------- */
 
 /* Reads a piece from start to end through a small buffer. */
 struct stream {
@@ -305,22 +309,23 @@ static void add_number(struct stream *in, uint64_t value, size_t bytes) {
     in->crc = bly_crc32c(in->crc, little, bytes);
 }
 
-/* A checksum of all that came before lies in the middle of the bytes, and counts itself in what follows. */
+/* A checksum of all that came before lies in the middle of the bytes, and counts itself in what
+ * follows. */
 static belay_code stream_checksum(struct stream *in, belay_error *err) {
     uint8_t raw[4];
     uint32_t crc = in->crc;
     belay_code code = stream_take(in, (char *)raw, sizeof raw, err);
     if (code != BELAY_OK)
         return code;
-    uint32_t stored = (uint32_t)raw[0] | (uint32_t)raw[1] << 8 | (uint32_t)raw[2] << 16 |
-                      (uint32_t)raw[3] << 24;
+    uint32_t stored =
+        (uint32_t)raw[0] | (uint32_t)raw[1] << 8 | (uint32_t)raw[2] << 16 | (uint32_t)raw[3] << 24;
     if (bly_crc32c_unmask(stored) != crc)
         return damaged(in->bundle, in->piece, "the checksum of its lengths is wrong", err);
     return BELAY_OK;
 }
 
-/* The lengths of all strings, each as a varint; then their checksum, in which a length counts as a number of four bytes,
- * or eight where it needs them. `offsets` may be NULL. */
+/* The lengths of all strings, each as a varint; then their checksum, in which a length counts as a
+ * number of four bytes, or eight where it needs them. `offsets` may be NULL. */
 static belay_code read_lengths(struct stream *in, uint64_t *offsets, uint64_t *out_total,
                                belay_error *err) {
     uint64_t total = 0, len;
@@ -414,7 +419,7 @@ void bly_bundle_strings_free(bly_bundle_strings *strings) {
     *strings = (bly_bundle_strings){NULL, NULL, 0};
 }
 
-/* --- All of it --------------------------------------------------------------------------------------------------- */
+/* ---- All of it ---- */
 
 static int compare_places(const void *a, const void *b) {
     const struct bly_piece *x = *(const struct bly_piece *const *)a;
@@ -441,9 +446,12 @@ static belay_code verify_piece(struct stream *in, belay_error *err) {
 belay_code bly_bundle_verify(const bly_bundle *bundle, int (*stop)(void *self), void *self,
                              belay_error *err) {
     belay_code code = BELAY_OK;
-    struct stream in = {
-        .bundle = bundle, .stop = stop, .stop_self = self, .capacity = VERIFY_PIECE};
+    struct stream in = {.bundle = bundle, .stop = stop, .stop_self = self};
     const struct bly_piece **order = bly_malloc(bundle->piece_count * sizeof *order);
+    for (size_t i = 0; i < bundle->piece_count; i++)
+        if (bundle->pieces[i].size > in.capacity)
+            in.capacity = bundle->pieces[i].size < VERIFY_PIECE ? (size_t)bundle->pieces[i].size
+                                                                : VERIFY_PIECE;
     in.buffer = bly_malloc(in.capacity);
     if (!order || !in.buffer) {
         code = bly_fail_memory(err);

@@ -1,4 +1,5 @@
-/* What really lies in a folder of checkpoints: finding and removing them, by exact names (state.h). */
+/* What really lies in a folder of checkpoints: finding and removing them, by exact names (state.h).
+ */
 #include "checkpoint/state.h"
 
 #include "base/buf.h"
@@ -9,6 +10,7 @@
 #include "checkpoint/bundle.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +43,7 @@ static char *folder_of(const char *prefix) {
     return directory;
 }
 
-/* --- Removing ---------------------------------------------------------------------------------------------------- */
+/* ---- Removing ---- */
 
 struct removal {
     const char *directory;
@@ -50,7 +52,8 @@ struct removal {
     belay_code code;
 };
 
-/* Removes a file; one that is not there is fine. The first failure is kept, and does not stop the rest. */
+/* Removes a file; one that is not there is fine. The first failure is kept, and does not stop the
+ * rest. */
 static void remove_file(struct removal *removal, const char *path) {
     if (!path && removal->code == BELAY_OK)
         removal->code = bly_fail_memory(removal->err);
@@ -100,7 +103,7 @@ belay_code bly_checkpoint_remove(const char *prefix, belay_error *err) {
     return removal.code;
 }
 
-/* --- Finding ----------------------------------------------------------------------------------------------------- */
+/* ---- Finding ---- */
 
 struct names {
     char **items;
@@ -136,11 +139,11 @@ static int has_base(const char *name, size_t len, const char *base) {
     return name[base_len] == '-' && digits > 0 && base_len + 1 + digits == len;
 }
 
+/* Without allocation: that memory is out must not look like "it is not there". */
 static int stat_in(const char *directory, const char *name, struct stat *info) {
-    char *path = bly_path_join(directory, name);
-    int there = path && stat(path, info) == 0 && S_ISREG(info->st_mode);
-    bly_free(path);
-    return there;
+    char path[PATH_MAX];
+    int len = snprintf(path, sizeof path, "%s/%s", directory[0] ? directory : ".", name);
+    return len > 0 && (size_t)len < sizeof path && stat(path, info) == 0 && S_ISREG(info->st_mode);
 }
 
 /* Looks at what belongs to the checkpoint called by the first `len` bytes of `base`. */
@@ -160,8 +163,9 @@ static void look_around(const struct scan *scan, const char *base, size_t len, b
     }
 }
 
-/* Loads the bundle to see whether it is complete. `*out_known` is 0 where the file is nothing that we need to report: it
- * has vanished, or is no index and nothing else looks like a checkpoint either. */
+/* Loads the bundle to see whether it is complete. `*out_known` is 0 where the file is nothing that
+ * we need to report: it has vanished, or is no index and nothing else looks like a checkpoint
+ * either. */
 static belay_code examine(bly_found *found, int has_data, int *out_known, belay_error *err) {
     BLY_LOCAL_ERROR(why);
     bly_bundle *bundle = bly_bundle_load(found->prefix, &why);

@@ -8,6 +8,7 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/state.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -21,7 +22,7 @@ _Static_assert(sizeof(belay_checkpoint_info) ==
                    offsetof(belay_checkpoint_info, reserved) + sizeof(uint32_t),
                "no tail padding");
 
-/* --- The newest -------------------------------------------------------------------------------------------------- */
+/* ---- The newest ---- */
 
 /* The newest checkpoint that the state file lists and that is there; NULL: none (BUG-33). */
 static char *newest_listed(bly_state *state) {
@@ -92,22 +93,25 @@ void belay_checkpoint_path_free(char *path) {
     bly_free(path);
 }
 
-/* --- All of them ------------------------------------------------------------------------------------------------- */
+/* ---- All of them ---- */
+
+static int stat_folder(const char *path, struct stat *info) {
+    char folder[PATH_MAX];
+    size_t len = (size_t)(bly_path_base(path) - path);
+    if (len >= sizeof folder)
+        return 0;
+    memcpy(folder, path, len); /* with its slash */
+    folder[len] = '\0';
+    return stat(len ? folder : ".", info) == 0;
+}
 
 /* A state file may name the same folder in another way: absolute, or with "./" in it. */
 static int same_checkpoint(const char *a, const char *b) {
     struct stat x, y;
     if (strcmp(a, b) == 0)
         return 1;
-    if (strcmp(bly_path_base(a), bly_path_base(b)) != 0)
-        return 0;
-    char *a_folder = bly_path_directory(a), *b_folder = bly_path_directory(b);
-    int same = a_folder && b_folder && stat(a_folder[0] ? a_folder : ".", &x) == 0 &&
-               stat(b_folder[0] ? b_folder : ".", &y) == 0 && x.st_dev == y.st_dev &&
-               x.st_ino == y.st_ino;
-    bly_free(a_folder);
-    bly_free(b_folder);
-    return same;
+    return strcmp(bly_path_base(a), bly_path_base(b)) == 0 && stat_folder(a, &x) &&
+           stat_folder(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 static void mark_listed(belay_checkpoint_info *info, const bly_state *state) {
@@ -171,6 +175,10 @@ static belay_code load(belay_checkpoint_list *list, const char *directory, belay
     if (!bly_is_directory(directory[0] ? directory : "."))
         return bly_fail(err, BELAY_NOT_FOUND, "no folder %s", directory);
     belay_code code = bly_state_read(directory, NULL, &state, &why);
+    if (code == BELAY_RESOURCE_EXHAUSTED) {
+        bly_error_copy(err, &why);
+        return code;
+    }
     if (code != BELAY_OK && code != BELAY_NOT_FOUND) {
         list->state_problem = bly_strdup(why.message);
         if (!list->state_problem)

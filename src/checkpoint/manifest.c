@@ -73,7 +73,7 @@ double bly_manifest_metric_of(const bly_manifest *manifest, const char *name) {
     return known ? known->value : (double)NAN;
 }
 
-/* --- Writing ----------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 static void put_string(bly_buf *out, const char *key, const char *value) {
     bly_buf_printf(out, ",\n  \"%s\": ", key);
@@ -123,7 +123,8 @@ static void put_metrics(bly_buf *out, const bly_manifest *manifest) {
     bly_buf_putc(out, '}');
 }
 
-/* The caller's object is taken apart and put together again, so that a bad one cannot spoil the manifest. */
+/* The caller's object is taken apart and put together again, so that a bad one cannot spoil the
+ * manifest. */
 static belay_code put_input(bly_buf *out, const char *input, belay_error *err) {
     json_error_t where;
     json_t *object = json_loads(input, JSON_REJECT_DUPLICATES, &where);
@@ -177,7 +178,7 @@ belay_code bly_manifest_print(const bly_manifest *manifest, bly_buf *out, belay_
     return code;
 }
 
-/* --- Reading ----------------------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 struct reading {
     const char *file;
@@ -333,7 +334,7 @@ belay_code bly_manifest_parse(const char *text, size_t len, const char *file, bl
     return code;
 }
 
-/* --- Files ------------------------------------------------------------------------------------------------------- */
+/* ---- Files ---- */
 
 static char *path_of(const char *prefix) {
     bly_buf path = BLY_BUF_INIT;

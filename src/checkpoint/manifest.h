@@ -1,5 +1,5 @@
-/* The manifest beside a checkpoint, PREFIX.belay.json: what TensorFlow's files do not say. A checkpoint without one is as
- * good as any: Python's have none. */
+/* The manifest beside a checkpoint, PREFIX.belay.json: what TensorFlow's files do not say. A
+ * checkpoint without one is as good as any: Python's have none. */
 #ifndef BLY_CHECKPOINT_MANIFEST_H
 #define BLY_CHECKPOINT_MANIFEST_H
 
@@ -24,7 +24,8 @@ typedef struct bly_manifest_metric {
     double value; /* not finite: written as null, read as NaN */
 } bly_manifest_metric;
 
-/* Start from BLY_MANIFEST_INIT; strings are the manifest's own. bly_manifest_free() frees and empties it. */
+/* Start from BLY_MANIFEST_INIT; strings are the manifest's own. bly_manifest_free() frees and
+ * empties it. */
 typedef struct bly_manifest {
     char *belay;      /* version; NULL: this one's, when it is written */
     char *tensorflow; /* version; NULL: not known */
@@ -58,8 +59,9 @@ double bly_manifest_metric_of(const bly_manifest *manifest, const char *name);
 /* Appends the manifest as JSON. BELAY_INVALID_ARGUMENT where `input` is no JSON object. */
 belay_code bly_manifest_print(const bly_manifest *manifest, bly_buf *out, belay_error *err);
 
-/* Reads JSON. Keys that are not known are passed over: a newer belay may have written them. BELAY_DATA_LOSS: it is no
- * manifest, and `file` and the reason are in the message. After an error `out` is empty. */
+/* Reads JSON. Keys that are not known are passed over: a newer belay may have written them.
+ * BELAY_DATA_LOSS: it is no manifest, and `file` and the reason are in the message. After an error
+ * `out` is empty. */
 belay_code bly_manifest_parse(const char *text, size_t len, const char *file, bly_manifest *out,
                               belay_error *err);
 
@@ -70,7 +72,8 @@ belay_code bly_manifest_write(const char *prefix, const bly_manifest *manifest, 
 belay_code bly_manifest_read(const char *prefix, bly_manifest *out, int *out_found,
                              belay_error *err);
 
-/* Compares what the manifest lists with the files beside it: BELAY_DATA_LOSS where one is missing or has another size. */
+/* Compares what the manifest lists with the files beside it: BELAY_DATA_LOSS where one is missing
+ * or has another size. */
 belay_code bly_manifest_check_sizes(const char *prefix, const bly_manifest *manifest,
                                     belay_error *err);
 

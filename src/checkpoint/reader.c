@@ -105,9 +105,8 @@ static const bly_bundle_tensor *look_up(const belay_checkpoint_reader *reader, c
     if (found)
         return found;
     const char *nearest = bly_bundle_nearest(reader->bundle, name);
-    bly_fail(err, BELAY_NOT_FOUND, "%s has no tensor '%s'%s%s%s",
-             bly_bundle_prefix(reader->bundle), name, nearest ? "; did you mean '" : "",
-             nearest ? nearest : "", nearest ? "'?" : "");
+    bly_fail(err, BELAY_NOT_FOUND, "%s has no tensor '%s'%s%s%s", bly_bundle_prefix(reader->bundle),
+             name, nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
     return NULL;
 }
 

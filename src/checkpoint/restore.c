@@ -115,15 +115,16 @@ belay_code belay_saver_restore(belay_saver *saver, belay_session *session, const
     return mine.code;
 }
 
-belay_code bly_saver_restore_initial(belay_saver *saver, belay_session *session, belay_error *err) {
-    const char *prefix = saver->graph->initial_checkpoint;
+belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *err) {
+    const belay_graph *graph = belay_session_graph(session);
+    const Bly__SaverDef *def = bly_graph_saver_def(graph);
     BLY_LOCAL_ERROR(mine);
-    if (!saver->def)
+    if (!graph->initial_checkpoint || !def)
         return BELAY_OK;
-    bly_bundle *bundle = load_verified(prefix, &mine);
+    bly_bundle *bundle = load_verified(graph->initial_checkpoint, &mine);
     if (bundle)
-        bly_saver_run(session, saver->def->filename_tensor_name, prefix, NULL,
-                      saver->def->restore_op_name, &mine);
+        bly_saver_run(session, def->filename_tensor_name, graph->initial_checkpoint, NULL,
+                      def->restore_op_name, &mine);
     bly_bundle_free(bundle);
     if (mine.code != BELAY_OK)
         bly_error_copy(err, &mine);

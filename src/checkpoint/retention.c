@@ -14,8 +14,8 @@ static double find_origin(const bly_retention_entry *entries, size_t count, doub
     return oldest;
 }
 
-/* The period that a checkpoint was saved in. One that was saved exactly at its start belongs to the one before (SV-34:
- * strictly later). 0: the first, in which none is kept. */
+/* The period that a checkpoint was saved in. One that was saved exactly at its start belongs to the
+ * one before (SV-34: strictly later). 0: the first, in which none is kept. */
 static double period_of(double saved, double origin, double length) {
     double period = ceil((saved - origin) / length) - 1;
     return period > 0 ? period : 0; /* 0 for NaN too */

@@ -1,5 +1,6 @@
-/* Which checkpoints to delete: a function of what there is and what was asked for, and of nothing else, so that it gives
- * the same answer after any number of restarts (BUG-35), and brings a folder down to size at once (BUG-34). */
+/* Which checkpoints to delete: a function of what there is and what was asked for, and of nothing
+ * else, so that it gives the same answer after any number of restarts (BUG-35), and brings a folder
+ * down to size at once (BUG-34). */
 #ifndef BLY_CHECKPOINT_RETENTION_H
 #define BLY_CHECKPOINT_RETENTION_H
 
@@ -21,14 +22,17 @@ typedef struct bly_retention_entry {
 
 typedef struct bly_retention_policy {
     int64_t keep_last; /* 0 or less: all (SV-30) */
-    /* Besides, the first checkpoint saved after each whole multiple of this, counted from `origin`; 0 or less: off. */
+    /* Besides, the first checkpoint saved after each whole multiple of this, counted from `origin`;
+     * 0 or less: off. */
     double keep_every_hours;
-    double origin; /* when the run began to save, seconds since 1970; NaN: when the oldest entry was saved */
+    double origin; /* when the run began to save, seconds since 1970; NaN: when the oldest entry was
+                      saved */
     size_t keep_best;
     int best_is_max;
 } bly_retention_policy;
 
-/* Fills out_why[i] for each of `count` entries, which come oldest first. The newest is always kept. */
+/* Fills out_why[i] for each of `count` entries, which come oldest first. The newest is always kept.
+ */
 void bly_retention(const bly_retention_entry *entries, size_t count,
                    const bly_retention_policy *policy, uint8_t *out_why);
 

@@ -14,7 +14,7 @@ belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
                                     belay_error *err);
 
 /* Loads the variables that a SavedModel came with. They are no checkpoint of a run: nothing is remembered of them. */
-belay_code bly_saver_restore_initial(belay_saver *saver, belay_session *session, belay_error *err);
+belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *err);
 
 /* Prefix that was restored last; NULL: none. */
 const char *bly_saver_restored_prefix(const belay_saver *saver);

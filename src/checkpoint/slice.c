@@ -27,8 +27,9 @@ static void put_string(bly_buf *out, const char *text) {
     bly_buf_append(out, "\0\1", 2);
 }
 
-/* Two's complement with the highest byte first, in as few bytes as leave room for a header: as many leading bits as there
- * are bytes, which are set for numbers that are not negative and cleared for the others. */
+/* Two's complement with the highest byte first, in as few bytes as leave room for a header: as many
+ * leading bits as there are bytes, which are set for numbers that are not negative and cleared for
+ * the others. */
 static void put_signed(bly_buf *out, int64_t value) {
     uint64_t bits = (uint64_t)value;
     uint8_t fill = value < 0 ? 0xff : 0;

@@ -9,8 +9,9 @@
 
 #define BLY_SLICE_FULL ((int64_t)-1) /* as a length: the whole of the dimension */
 
-/* Appends the key under which the slice of `name` that starts at start[] and is length[] long lies in the index. Keys are
- * in "ordered code": their bytes sort as the tuples (0, name, rank, start, length, ...) do. */
+/* Appends the key under which the slice of `name` that starts at start[] and is length[] long lies
+ * in the index. Keys are in "ordered code": their bytes sort as the tuples (0, name, rank, start,
+ * length, ...) do. */
 void bly_slice_key(bly_buf *out, const char *name, size_t rank, const int64_t *start,
                    const int64_t *length);
 

@@ -9,6 +9,7 @@
 #include "wire/unpack.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,9 +49,10 @@ belay_code bly_state_add(bly_state *state, const char *path, belay_error *err) {
     return BELAY_OK;
 }
 
-/* --- Paths ------------------------------------------------------------------------------------------------------- */
+/* ---- Paths ---- */
 
-/* Appends the parts of an absolute path to `out`, each after a slash, with "." and ".." resolved as text. */
+/* Appends the parts of an absolute path to `out`, each after a slash, with "." and ".." resolved as
+ * text. */
 static void put_parts(bly_buf *out, const char *path) {
     while (*path) {
         size_t len = strcspn(path, "/");
@@ -113,14 +115,7 @@ out:
     return code;
 }
 
-static char *with_suffix(const char *prefix, const char *suffix) {
-    bly_buf path = BLY_BUF_INIT;
-    bly_buf_puts(&path, prefix);
-    bly_buf_puts(&path, suffix);
-    return bly_buf_take(&path);
-}
-
-/* --- Reading ----------------------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 static belay_code take_state(const char *directory, const Bly__CheckpointState *message,
                              bly_state *out, belay_error *err) {
@@ -149,7 +144,8 @@ static belay_code take_state(const char *directory, const Bly__CheckpointState *
     return BELAY_OK;
 }
 
-/* What cannot be read as text, a folder included, is damage; that memory is out, or a disk does not answer, is not. */
+/* What cannot be read as text, a folder included, is damage; that memory is out, or a disk does not
+ * answer, is not. */
 static belay_code read_message(const char *path, Bly__CheckpointState **out, belay_error *err) {
     bly_buf text = BLY_BUF_INIT;
     BLY_LOCAL_ERROR(why);
@@ -215,10 +211,10 @@ belay_code bly_state_latest(const char *directory, const char *name, char **out,
     return BELAY_OK;
 }
 
-/* --- Writing ----------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
-/* How a path is written down. Only relative paths change in a relative folder (CK-05); with `relative`, an absolute one
- * is made relative first (CK-06), and then counts as one. */
+/* How a path is written down. Only relative paths change in a relative folder (CK-05); with
+ * `relative`, an absolute one is made relative first (CK-06), and then counts as one. */
 static belay_code written_path(const char *path, const char *directory, int relative, char **out,
                                belay_error *err) {
     char *first = NULL;
@@ -310,24 +306,31 @@ out:
     return code;
 }
 
-/* --- Files of a checkpoint --------------------------------------------------------------------------------------- */
+/* --- Files of a checkpoint
+ * --------------------------------------------------------------------------------------- */
+
+/* Without allocation: that memory is out must not look like "there is no checkpoint". Nor can a
+ * path that is too long for the buffer be one, since the system does not take it. */
+static int stat_checkpoint(const char *prefix, struct stat *info) {
+    char index[PATH_MAX + 8];
+    int len = snprintf(index, sizeof index, "%s.index", prefix);
+    if (len > 0 && (size_t)len < sizeof index && stat(index, info) == 0 && !S_ISDIR(info->st_mode))
+        return 1;
+    return stat(prefix, info) == 0 && !S_ISDIR(info->st_mode);
+}
 
 int bly_checkpoint_exists(const char *prefix) {
-    char *index = with_suffix(prefix, ".index");
-    int exists = (index && bly_file_exists(index)) || bly_file_exists(prefix);
-    bly_free(index);
-    return exists;
+    struct stat info;
+    return stat_checkpoint(prefix, &info);
 }
 
 int bly_checkpoint_mtime(const char *prefix, double *out_seconds) {
     struct stat info;
-    char *index = with_suffix(prefix, ".index");
-    int found = (index && stat(index, &info) == 0 && !S_ISDIR(info.st_mode)) ||
-                (stat(prefix, &info) == 0 && !S_ISDIR(info.st_mode));
-    bly_free(index);
-    *out_seconds =
-        found ? (double)info.st_mtim.tv_sec + (double)info.st_mtim.tv_nsec / 1e9 : 0.0;
-    return found;
+    *out_seconds = 0;
+    if (!stat_checkpoint(prefix, &info))
+        return 0;
+    *out_seconds = (double)info.st_mtim.tv_sec + (double)info.st_mtim.tv_nsec / 1e9;
+    return 1;
 }
 
 int64_t bly_checkpoint_step_of(const char *prefix) {

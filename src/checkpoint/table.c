@@ -10,7 +10,8 @@
 #define FOOTER_SIZE  48 /* two handles, zeros, magic */
 #define TRAILER_SIZE 5  /* after each block: kind of compression, checksum */
 #define VARINT_MAX   10
-#define KEY_MAX      65536 /* names are a few hundred bytes; this bounds what sharing prefixes can blow up to */
+#define KEY_MAX                                                                                    \
+    65536 /* names are a few hundred bytes; this bounds what sharing prefixes can blow up to */
 
 /* A piece of the file that is being taken apart. */
 struct cursor {
@@ -48,6 +49,8 @@ static int get_varint(struct cursor *in, uint64_t *out) {
         uint8_t byte = *in->at++;
         if (i == VARINT_MAX - 1 && byte > 1)
             return 0; /* more than 64 bits */
+        if (i > 0 && byte == 0)
+            return 0; /* longer than needed: nobody writes that, so something changed it */
         value |= (uint64_t)(byte & 0x7f) << (7 * i);
         if (byte < 0x80) {
             *out = value;
@@ -110,7 +113,8 @@ static belay_code cut_restarts(const struct walk *walk, struct cursor *block, be
     return BELAY_OK;
 }
 
-/* Reads the next entry of a block; `key` holds the one before it, which this one may share the start of. */
+/* Reads the next entry of a block; `key` holds the one before it, which this one may share the
+ * start of. */
 static belay_code next_entry(const struct walk *walk, struct cursor *in, bly_buf *key,
                              const uint8_t **value, size_t *value_len, belay_error *err) {
     const uint8_t *start = in->at;

@@ -10,8 +10,7 @@
 /* numpy's print options. */
 #define THRESHOLD   1000 /* elements that are all printed */
 #define EDGE_ITEMS  3
-#define PRECISION   8   /* digits after the point in an array */
-#define EXP_FROM    1e8 /* an array that holds more is printed with exponents */
+#define PRECISION   8 /* digits after the point in an array */
 #define DIGITS_MOST 17
 
 /* ---- one number ---- */
@@ -79,7 +78,7 @@ static decimal rounded(double value, int precision) {
     return d;
 }
 
-/* Rounds to `precision` digits after the point. `value` is below EXP_FROM. */
+/* Rounds to `precision` digits after the point. `value` is below 1e8. */
 static decimal rounded_fraction(double value, int precision) {
     char text[40];
     decimal d = {.count = 0};
@@ -121,6 +120,21 @@ static void put_not_finite(bly_buf *out, double value) {
     bly_buf_puts(out, isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
 }
 
+/* What is as large as this is printed with an exponent: further digits before the point would mean
+ * nothing. */
+static double exponents_from(belay_dtype dtype, double otherwise) {
+    switch (dtype) {
+    case BELAY_BFLOAT16:
+        return 1e2;
+    case BELAY_HALF:
+        return 1e3;
+    case BELAY_FLOAT:
+        return 1e6;
+    default:
+        return otherwise;
+    }
+}
+
 static void put_float_scalar(bly_buf *out, double value, belay_dtype dtype) {
     if (!isfinite(value)) {
         put_not_finite(out, value);
@@ -129,7 +143,7 @@ static void put_float_scalar(bly_buf *out, double value, belay_dtype dtype) {
     decimal d = shortest(fabs(value), dtype);
     if (signbit(value))
         bly_buf_putc(out, '-');
-    if (value != 0 && (fabs(value) < 1e-4 || fabs(value) >= 1e16)) {
+    if (value != 0 && (fabs(value) < 1e-4 || fabs(value) >= exponents_from(dtype, 1e16))) {
         bly_buf_putc(out, d.digits[0]);
         if (d.count > 1)
             bly_buf_putc(out, '.');
@@ -252,7 +266,8 @@ static decimal array_digits(const array *a, double value) {
 }
 
 static void put_array_float(array *a, bly_buf *out, double value, int full) {
-    decimal d = array_digits(a, value);
+    /* Where columns are filled up, it is with true digits. */
+    decimal d = a->exponents && full ? rounded(fabs(value), a->precision) : array_digits(a, value);
     if (signbit(value))
         bly_buf_putc(out, '-');
     if (!a->exponents) {
@@ -377,7 +392,7 @@ static void print_array(bly_buf *out, const belay_tensor *tensor) {
     a.summarize = count > THRESHOLD;
     if (is_float(dtype)) {
         walk(&a, 0, 0, stride, look_at, 0);
-        a.exponents = a.largest >= EXP_FROM;
+        a.exponents = a.largest >= exponents_from(dtype, 1e8);
         walk(&a, 0, 0, stride, measure_float, 0);
         if (a.exponents) {
             a.precision = a.right;

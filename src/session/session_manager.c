@@ -266,21 +266,6 @@ static belay_code run_saved_model_initializers(belay_session *session, belay_err
     return code;
 }
 
-/* A SavedModel's variables start from the values that it came with. */
-static belay_code load_initial_checkpoint(belay_session *session, belay_error *err) {
-    belay_graph *graph = session->graph;
-    BLY_LOCAL_ERROR(mine);
-    if (!graph->initial_checkpoint)
-        return BELAY_OK;
-    belay_saver *saver = belay_saver_new(graph, NULL, &mine);
-    if (saver)
-        bly_saver_restore_initial(saver, session, &mine);
-    belay_saver_free(saver);
-    if (mine.code != BELAY_OK)
-        bly_error_copy(err, &mine);
-    return mine.code;
-}
-
 /* Restores from a folder, waiting for a checkpoint where that was asked for (SM-11, BUG-27,
  * BUG-31). */
 static belay_code restore_from_directory(belay_session_manager *manager, belay_session *session,
@@ -374,7 +359,7 @@ static belay_code initialize(belay_session_manager *manager, belay_session *sess
                : BELAY_NOT_FOUND;
     }
     if (code == BELAY_OK)
-        code = load_initial_checkpoint(session, err);
+        code = bly_restore_initial_checkpoint(session, err);
     if (code == BELAY_OK && options->init_fn)
         code = options->init_fn(options->init_self, options->scaffold, session, err);
     return code;

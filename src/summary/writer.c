@@ -28,8 +28,9 @@ static belay_summary_writer *registry; /* guarded by registry_lock */
 /* ---- Opening and closing ---- */
 
 static int64_t deadline_of(int64_t timeout_ms) {
-    if (timeout_ms < 0)
+    if (timeout_ms == BELAY_FOREVER)
         return BLY_NEVER;
+    /* Any other negative, BELAY_AT_ONCE among them, is a deadline that has passed. */
     return bly_deadline_after_secs((double)(timeout_ms ? timeout_ms : TIMEOUT_MS_DEFAULT) / 1000);
 }
 

@@ -25,7 +25,7 @@ struct reader {
 
 static belay_code read_fields(struct reader *in, ProtobufCMessage *message, char close);
 
-/* --- Tokens ------------------------------------------------------------------------------------------------------ */
+/* ---- Tokens ---- */
 
 static belay_code wrong(const struct reader *in, const char *at, const char *what,
                         const char *shown, size_t shown_len) {
@@ -36,8 +36,8 @@ static belay_code wrong(const struct reader *in, const char *at, const char *wha
     }
     if (shown_len > 60)
         shown_len = 60;
-    return bly_fail(in->err, BELAY_INVALID_ARGUMENT, "%s:%u:%u: %s%s%.*s%s", in->file, line, column, what,
-                    shown_len ? " '" : "", (int)shown_len, shown ? shown : "",
+    return bly_fail(in->err, BELAY_INVALID_ARGUMENT, "%s:%u:%u: %s%s%.*s%s", in->file, line, column,
+                    what, shown_len ? " '" : "", (int)shown_len, shown ? shown : "",
                     shown_len ? "'" : "");
 }
 
@@ -82,10 +82,9 @@ static int accept(struct reader *in, char c) {
 static size_t word_length(struct reader *in) {
     const char *c = in->at;
     int number = c < in->end && (is_digit(*c) || *c == '.');
-    while (c < in->end &&
-           (is_name_start(*c) || is_digit(*c) ||
-            (number && (*c == '.' || ((*c == '+' || *c == '-') && c > in->at &&
-                                      (c[-1] == 'e' || c[-1] == 'E'))))))
+    while (c < in->end && (is_name_start(*c) || is_digit(*c) ||
+                           (number && (*c == '.' || ((*c == '+' || *c == '-') && c > in->at &&
+                                                     (c[-1] == 'e' || c[-1] == 'E'))))))
         c++;
     return (size_t)(c - in->at);
 }
@@ -100,7 +99,7 @@ static belay_code expected(struct reader *in, const char *what) {
     return wrong(in, in->at, message, in->at, len ? len : 1);
 }
 
-/* --- Strings ----------------------------------------------------------------------------------------------------- */
+/* ---- Strings ---- */
 
 static int digit_value(char c) {
     if (is_digit(c))
@@ -194,7 +193,7 @@ static belay_code read_string(struct reader *in, bly_buf *out) {
     return out->failed ? bly_fail_memory(in->err) : BELAY_OK;
 }
 
-/* --- Single values ----------------------------------------------------------------------------------------------- */
+/* ---- Single values ---- */
 
 static belay_code read_integer(struct reader *in, int64_t least, uint64_t most, uint64_t *out) {
     skip_space(in);
@@ -296,7 +295,7 @@ static belay_code read_enum(struct reader *in, const ProtobufCEnumDescriptor *ty
     return BELAY_OK;
 }
 
-/* --- Fields ------------------------------------------------------------------------------------------------------ */
+/* ---- Fields ---- */
 
 static belay_code read_text(struct reader *in, void *to, const ProtobufCFieldDescriptor *field) {
     bly_buf text = BLY_BUF_INIT;
@@ -401,8 +400,8 @@ static belay_code read_value(struct reader *in, const ProtobufCFieldDescriptor *
     }
 }
 
-/* Appends a value to a repeated field. An element that could not be read to its end stays, so that freeing the message
- * frees what it holds. */
+/* Appends a value to a repeated field. An element that could not be read to its end stays, so that
+ * freeing the message frees what it holds. */
 static belay_code read_element(struct reader *in, const ProtobufCFieldDescriptor *field,
                                size_t *count, char **items) {
     size_t size = bly_wire_size_of(field->type);
@@ -472,8 +471,8 @@ static belay_code read_field(struct reader *in, ProtobufCMessage *message,
                              (char **)(void *)(base + field->offset));
     if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
         clear_oneof(message, field);
-    else if (field->label == PROTOBUF_C_LABEL_OPTIONAL &&
-             field->type != PROTOBUF_C_TYPE_MESSAGE && field->type != PROTOBUF_C_TYPE_STRING)
+    else if (field->label == PROTOBUF_C_LABEL_OPTIONAL && field->type != PROTOBUF_C_TYPE_MESSAGE &&
+             field->type != PROTOBUF_C_TYPE_STRING)
         *(protobuf_c_boolean *)(void *)(base + field->quantifier_offset) = 1;
     return read_value(in, field, base + field->offset);
 }

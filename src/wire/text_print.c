@@ -13,9 +13,10 @@
 
 /* Length of the UTF-8 sequence of more than a byte that starts here; 0 where there is none. */
 static size_t utf8_length(const uint8_t *at, const uint8_t *end) {
-    size_t len = *at >= 0xc2 && *at < 0xe0 ? 2 : *at >= 0xe0 && *at < 0xf0 ? 3
-                                             : *at >= 0xf0 && *at < 0xf5   ? 4
-                                                                           : 0;
+    size_t len = *at >= 0xc2 && *at < 0xe0   ? 2
+                 : *at >= 0xe0 && *at < 0xf0 ? 3
+                 : *at >= 0xf0 && *at < 0xf5 ? 4
+                                             : 0;
     if (len == 0 || (size_t)(end - at) < len)
         return 0;
     for (size_t i = 1; i < len; i++)
@@ -74,8 +75,8 @@ static void put_float(bly_buf *out, double value, int is_single) {
         bly_buf_printf(out, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
         return;
     }
-    /* Write the digits out: at least one after the point. The digits found stay, so that a float's do not turn into
-     * the longer ones of the double beside it. */
+    /* Write the digits out: at least one after the point. The digits found stay, so that a float's
+     * do not turn into the longer ones of the double beside it. */
     int after = digits - 1 - exponent;
     double shown = strtod(text, NULL);
     bly_buf_printf(out, "%.*f", after > 1 ? after : 1, shown);

@@ -1,5 +1,6 @@
-/* Unpacking a message so that "memory is out" and "these bytes are no such message" stay two things: the first must never
- * make a good file look damaged. All allocation goes through base/mem.h. */
+/* Unpacking a message so that "memory is out" and "these bytes are no such message" stay two
+ * things: the first must never make a good file look damaged. All allocation goes through
+ * base/mem.h. */
 #ifndef BLY_WIRE_UNPACK_H
 #define BLY_WIRE_UNPACK_H
 
@@ -9,8 +10,9 @@
 
 #include <stddef.h>
 
-/* Returns the message, which bly_wire_free() frees, or NULL with *code set: BELAY_DATA_LOSS where the bytes are no such
- * message, BELAY_RESOURCE_EXHAUSTED where memory is out. For schemas without recursion: protobuf-c recurses. */
+/* Returns the message, which bly_wire_free() frees, or NULL with *code set: BELAY_DATA_LOSS where
+ * the bytes are no such message, BELAY_RESOURCE_EXHAUSTED where memory is out. For schemas without
+ * recursion: protobuf-c recurses. */
 void *bly_wire_unpack(const ProtobufCMessageDescriptor *type, const void *data, size_t len,
                       belay_code *code);
 void bly_wire_free(void *message);

@@ -1,0 +1,80 @@
+#include "signals.h"
+
+#include "output.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+static sigset_t taken; /* set before the thread runs */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int asks;                  /* guarded by lock: a signal asks, it does not end the process */
+static belay_training_run *asked; /* guarded by lock */
+static atomic_int first_code;     /* exit code of the first signal; 0: none came */
+
+/* What this is for: a signal in the middle of a save must neither cut it short nor go unanswered.
+ */
+static void take(int number, int *count) {
+    int code = 128 + number;
+    int none = 0;
+    pthread_mutex_lock(&lock);
+    atomic_compare_exchange_strong(&first_code, &none, code);
+    if (!asks || ++*count > 1)
+        _exit(code);
+    if (asked)
+        belay_training_run_request_stop(asked);
+    pthread_mutex_unlock(&lock);
+    cli_say("%s: stopping after this step; again to stop at once",
+            number == SIGINT ? "interrupted" : "terminated");
+}
+
+static void *body(void *self) {
+    int interrupts = 0, terminations = 0, number;
+    (void)self;
+    while (!sigwait(&taken, &number)) {
+        if (number == SIGINT)
+            take(number, &interrupts);
+        else if (number == SIGTERM)
+            take(number, &terminations);
+        else
+            cli_say("SIGUSR1: saving on demand is not built yet; training goes on");
+    }
+    return NULL;
+}
+
+int cli_signals_start(void) {
+    pthread_t thread;
+    sigemptyset(&taken);
+    sigaddset(&taken, SIGTERM);
+    sigaddset(&taken, SIGINT);
+    sigaddset(&taken, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &taken, NULL);
+    return pthread_create(&thread, NULL, body, NULL) == 0 && pthread_detach(thread) == 0;
+}
+
+int cli_signals_ask(belay_training_run *run) {
+    pthread_mutex_lock(&lock);
+    asks = 1;
+    asked = run;
+    int code = atomic_load(&first_code);
+    if (code && run)
+        belay_training_run_request_stop(run);
+    pthread_mutex_unlock(&lock);
+    return code;
+}
+
+void cli_signals_forget(void) {
+    pthread_mutex_lock(&lock);
+    asked = NULL;
+    pthread_mutex_unlock(&lock);
+}
+
+uint32_t cli_signals_should_stop(void *self) {
+    (void)self;
+    return atomic_load(&first_code) != 0;
+}
+
+int cli_signals_exit_code(void) {
+    return atomic_load(&first_code);
+}

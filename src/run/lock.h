@@ -1,0 +1,19 @@
+/* One trainer to a folder: RUN/belay.lock, held as long as the trainer lives. */
+#ifndef BLY_RUN_LOCK_H
+#define BLY_RUN_LOCK_H
+
+#include <belay/error.h>
+
+#define BLY_LOCK_FILE "belay.lock"
+
+typedef struct bly_lock bly_lock;
+
+/* Takes the folder's lock. NULL with err filled: UNAVAILABLE where another trainer has it, naming
+ * its host and process; else what the system said of the file. The kernel gives the lock back when
+ * the process ends, however it ends. */
+bly_lock *bly_lock_take(const char *folder, belay_error *err);
+
+/* Gives it back. NULL is fine. */
+void bly_lock_release(bly_lock *lock);
+
+#endif
