@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
+#include "quiet.h"
 
 #include <fcntl.h>
 #include <gnu/libc-version.h>
@@ -52,7 +53,7 @@ static void tell(struct report *report, enum state state, const char *what, cons
 static void tell_tensorflow(struct report *report) {
     belay_error *err = belay_error_new();
     char text[4096];
-    if (belay_runtime_load(err) == BELAY_OK) {
+    if (cli_load_tensorflow(err) == BELAY_OK) {
         snprintf(text, sizeof text, "%s, from %s", belay_runtime_version(), belay_runtime_path());
         tell(report, FINE, "TensorFlow", text);
         if (strncmp(belay_runtime_version(), "2.21.", 5) != 0)

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
+#include "quiet.h"
 #include "signals.h"
 
 #include <inttypes.h>
@@ -86,7 +87,8 @@ static int evaluate(const values *v, const char *graph, const cli_feeds *feeds) 
     cli_progress_start(CLI_LOG_TEXT, v->quiet);
     cli_say("loading graph %s", graph);
     belay_error *err = belay_error_new();
-    belay_evaluation *evaluation = belay_evaluate(&o, err);
+    belay_evaluation *evaluation =
+        cli_load_tensorflow(err) == BELAY_OK ? belay_evaluate(&o, err) : NULL;
     int code = CLI_OK;
     if (evaluation) {
         say_what(evaluation);

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
+#include "quiet.h"
 #include "signals.h"
 
 #include <inttypes.h>
@@ -36,12 +37,17 @@ static int run_export(const void *given, const char *const *arguments, int count
     o.should_stop = cli_signals_should_stop;
     cli_progress_start(CLI_LOG_TEXT, v->quiet);
     cli_say("loading graph %s", arguments[0]);
+    belay_error *err = belay_error_new();
+    if (cli_load_tensorflow(err) != BELAY_OK) {
+        int failed = cli_report(err);
+        belay_error_free(err);
+        return failed;
+    }
     /* A folder that is half written would stay behind; so a signal waits for the next moment that
      * suits. */
     int code = cli_signals_ask(NULL);
     if (code)
         return code;
-    belay_error *err = belay_error_new();
     if (belay_export_saved_model(&o, &step, err) == BELAY_OK) {
         if (step >= 0)
             cli_say("exported step %" PRId64 " to %s", step, v->to);

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
+#include "quiet.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -223,7 +224,8 @@ static int run_graph(const void *given, const char *const *arguments, int count)
     cli_progress_start(CLI_LOG_TEXT, 0);
     cli_say("loading graph %s", arguments[1]);
     belay_error *err = belay_error_new();
-    belay_graph *graph = belay_graph_load(arguments[1], NULL, err);
+    belay_graph *graph =
+        cli_load_tensorflow(err) == BELAY_OK ? belay_graph_load(arguments[1], NULL, err) : NULL;
     int code = CLI_OK;
     if (!graph)
         code = cli_report(err);

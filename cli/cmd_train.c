@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
+#include "quiet.h"
 #include "signals.h"
 
 #include <errno.h>
@@ -335,7 +336,8 @@ static int run_train(const void *given, const char *const *arguments, int count)
     belay_error *err = belay_error_new();
     snprintf(loading, sizeof loading, "loading graph %s", arguments[0]);
     cli_progress_event("loading", -1, loading);
-    belay_training_run *run = belay_training_run_open(&o, err);
+    belay_training_run *run =
+        cli_load_tensorflow(err) == BELAY_OK ? belay_training_run_open(&o, err) : NULL;
     code = run ? train(run, err) : cli_report(err);
     cli_signals_forget();
     belay_training_run_close(run);

@@ -58,7 +58,7 @@ static void write_line(const char *line) {
 }
 
 static void write_json(json_t *object) {
-    char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(10)) : NULL;
+    char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(14)) : NULL;
     if (line)
         write_line(line);
     free(line);

@@ -51,7 +51,12 @@ typedef struct belay_graph_options {
  *   - BELAY_NOT_FOUND: there is no such file or folder, no TensorFlow, or no meta graph with these
  * tags;
  *   - BELAY_DATA_LOSS: it is not a graph, or a damaged one (ER-33);
- *   - BELAY_UNIMPLEMENTED: it is a MetaGraphDef in text form, which this version does not read.
+ *   - BELAY_INVALID_ARGUMENT: it is a part of a graph, with inputs that nothing here can connect
+ * (MG-27);
+ *   - BELAY_UNIMPLEMENTED: it is a MetaGraphDef or SavedModel in text form, which this version does
+ * not read;
+ *   - any other code: as TensorFlow reported it; an op that it does not know is BELAY_NOT_FOUND,
+ * too.
  */
 BELAY_API belay_graph *belay_graph_load(const char *path, const belay_graph_options *options,
                                         belay_error *err);

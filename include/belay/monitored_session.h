@@ -72,11 +72,13 @@ typedef struct belay_monitored_session_options {
     belay_session_creator *creator; /**< Kept; NULL: a chief's with all defaults (MS-03). */
     belay_hook *const *hooks;       /**< `hook_count` of them, each kept, called in this order. */
     size_t hook_count;
-    double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120. */
-    double recovery_budget_secs; /**< How long one recovery may go on trying; 0: 600; BELAY_FOREVER
-                                    (BUG-16). */
-    belay_threads threads;       /**< BELAY_THREADS_*. */
-    uint32_t no_recovery;        /**< 1: without the recoverable layer (MS-46). */
+    double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120; BELAY_AT_ONCE;
+                                      BELAY_FOREVER. */
+    double
+        recovery_budget_secs; /**< How long one recovery may go on trying, and one step may go on
+                                 being repeated; 0: 600; BELAY_AT_ONCE; BELAY_FOREVER (BUG-16). */
+    belay_threads threads;    /**< BELAY_THREADS_*. */
+    uint32_t no_recovery;     /**< 1: without the recoverable layer (MS-46). */
 } belay_monitored_session_options;
 
 /** Initialiser with every field at its default. */
@@ -154,7 +156,7 @@ typedef struct belay_training_options {
     uint32_t no_graph_def;       /**< 1: neither graph.pbtxt nor .meta files are written (MS-39). */
     uint32_t prepare_flags;      /**< BELAY_PREPARE_* bits, for the chief. */
     const struct belay_checkpoint_listener
-        *listeners; /**< Told of every checkpoint; see belay/hooks.h. */
+        *listeners; /**< Told of every checkpoint; given, see belay/hooks.h. */
     size_t listener_count;
     uint32_t meta_graph_once; /**< 1: a .meta file once a graph, not with every checkpoint. */
     uint32_t reserved;        /**< Must be 0. */
@@ -175,7 +177,11 @@ belay_monitored_training_session_open(belay_graph *graph, const belay_training_o
 
 /**
  * 1 when the loop should end: a hook or somebody else asked for it, input ended, or the session
- * failed or is NULL (MS-06). Owner thread.
+ * failed or is NULL (MS-06).
+ *
+ * Threads: owner thread.
+ * Blocks:  where a helper thread has reported that a task of the cluster went away: a session that
+ *          can recover does so here, and goes on (WS-08).
  */
 BELAY_API uint32_t belay_monitored_session_should_stop(belay_monitored_session *session);
 
@@ -210,8 +216,8 @@ BELAY_API belay_coordinator *belay_monitored_session_coordinator(belay_monitored
  *
  * @param session NULL: does nothing and returns `err`'s code.
  * @param err     Filled on error. May be NULL.
- * @return BELAY_OK; the error of the step that failed, with what closing adds chained to it; or
- * what closing reports.
+ * @return BELAY_OK; the error of the step that failed or could not be prepared, with what closing
+ * adds chained to it; or what closing reports.
  */
 BELAY_API belay_code belay_monitored_session_close(belay_monitored_session *session,
                                                    belay_error *err);
@@ -229,6 +235,7 @@ typedef struct belay_step belay_step;
  * @param targets Names of operations to run, ending in NULL; NULL: none.
  * @param err     Filled on error. May be NULL.
  * @return a step that belongs to the session, or NULL: BELAY_NOT_FOUND, BELAY_INVALID_ARGUMENT.
+ * Closing the session returns that error too, unless a later step could be prepared or was run.
  */
 BELAY_API belay_step *belay_step_prepare(belay_monitored_session *session, const char *const *feeds,
                                          const char *const *fetches, const char *const *targets,

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "checkpoint/state.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #define TEMPORARY_NAME ".belay-saving"
+#define DAMAGED        ".damaged"
 
 char *bly_commit_begin(const char *directory, const char *path, belay_error *err) {
     const char *folder = directory[0] ? directory : ".";
@@ -47,10 +49,15 @@ struct files {
     size_t count, capacity;
 };
 
+/* What was set aside, or is being replaced, begins with the checkpoint's name too. */
+static int is_other(const char *rest) {
+    return rest[0] != '.' || bly_starts_with(rest, DAMAGED) || bly_starts_with(rest, BLY_REPLACED);
+}
+
 static belay_code collect(void *self, const char *name, belay_error *err) {
     struct files *files = self;
     size_t len = strlen(files->name);
-    if (strncmp(name, files->name, len) != 0 || name[len] != '.')
+    if (strncmp(name, files->name, len) != 0 || is_other(name + len))
         return BELAY_OK;
     if (!bly_grow(&files->found, files->count, &files->capacity, sizeof *files->found))
         return bly_fail_memory(err);
@@ -99,9 +106,41 @@ static belay_code move(const char *from, const char *old_name, const char *to, c
     return code;
 }
 
-/* A checkpoint of the same name is there (a run that began again at step 0, CK-17): its index goes
- * first, or it would for a moment speak of the new data files. */
-static belay_code remove_old_index(const char *directory, const char *name, belay_error *err) {
+static char *replaced_prefix(const char *directory, const char *name) {
+    bly_buf path = BLY_BUF_INIT;
+    bly_buf_printf(&path, "%s%s%s" BLY_REPLACED, directory, directory[0] ? "/" : "", name);
+    return bly_buf_take(&path);
+}
+
+/* A checkpoint of the same name is there (CK-17: a run began again at step 0; or it saves without a
+ * step). Its files get second names, index last, so that it is whole under these before the first
+ * of them goes. Where the file system has no links it is gone for a moment. */
+static belay_code keep_old(const char *directory, const char *name, const struct files *old,
+                           belay_error *err) {
+    int linked = 1;
+    belay_code code = BELAY_OK;
+    char *replaced = replaced_prefix(directory, name);
+    if (replaced)
+        code = bly_checkpoint_remove(replaced, err);
+    for (size_t i = 0; replaced && code == BELAY_OK && linked && i < old->count; i++) {
+        bly_buf second = BLY_BUF_INIT;
+        char *first = bly_path_join(directory, old->found[i]);
+        bly_buf_printf(&second, "%s%s", replaced, old->found[i] + strlen(name));
+        if (!first || second.failed)
+            code = bly_fail_memory(err);
+        else
+            linked = link(first, second.data) == 0;
+        bly_buf_free(&second);
+        bly_free(first);
+    }
+    bly_free(replaced);
+    if (code != BELAY_OK || !replaced)
+        return replaced ? code : bly_fail_memory(err);
+    return bly_file_sync(directory[0] ? directory : ".", err);
+}
+
+/* The index goes first, or it would for a moment speak of the new data files. */
+static belay_code remove_index(const char *directory, const char *name, belay_error *err) {
     bly_buf index = BLY_BUF_INIT;
     belay_code code = BELAY_OK;
     bly_buf_printf(&index, "%s%s%s.index", directory, directory[0] ? "/" : "", name);
@@ -113,6 +152,70 @@ static belay_code remove_old_index(const char *directory, const char *name, bela
     return code;
 }
 
+/* The new one did not come: what of it did goes, and the old one gets its names back. */
+static void take_back_old(const char *directory, const char *name) {
+    struct files kept = {NULL, NULL, 0, 0};
+    BLY_LOCAL_ERROR(mine);
+    char *prefix = replaced_prefix(directory, name);
+    belay_code code = prefix ? find_files(&kept, directory, bly_path_base(prefix), &mine)
+                             : bly_fail_memory(&mine);
+    for (size_t i = 0; code == BELAY_OK && i < kept.count; i++) {
+        bly_buf back = BLY_BUF_INIT;
+        bly_buf_printf(&back, "%s%s", name, kept.found[i] + strlen(name) + strlen(BLY_REPLACED));
+        code = back.failed ? bly_fail_memory(&mine)
+                           : move(directory, kept.found[i], directory, back.data, &mine);
+        bly_buf_free(&back);
+    }
+    if (code == BELAY_OK) /* two names of one file are left as they are by a rename */
+        code = bly_checkpoint_remove(prefix, &mine);
+    if (code != BELAY_OK)
+        bly_warn("%s; the checkpoint %s of before is now called " BLY_REPLACED, mine.message, name);
+    files_free(&kept);
+    bly_free(prefix);
+}
+
+static void remove_moved(const char *directory, const struct files *files, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        char *path = bly_path_join(directory, files->found[i]);
+        if (path)
+            unlink(path);
+        bly_free(path);
+    }
+}
+
+static belay_code drop_old(const char *directory, const char *name, belay_error *err) {
+    char *prefix = replaced_prefix(directory, name);
+    belay_code code = prefix ? bly_checkpoint_remove(prefix, err) : bly_fail_memory(err);
+    bly_free(prefix);
+    return code;
+}
+
+/* Moves the files to a folder that may hold a checkpoint of that name. */
+static belay_code move_all(const char *temporary, const char *directory, const char *name,
+                           const struct files *files, belay_error *err) {
+    struct files old;
+    size_t moved = 0;
+    belay_code code = find_files(&old, directory, name, err);
+    int replaces = old.count > 0 && bly_ends_with(old.found[old.count - 1], ".index");
+    if (code == BELAY_OK && replaces)
+        code = keep_old(directory, name, &old, err);
+    files_free(&old);
+    if (code == BELAY_OK)
+        code = remove_index(directory, name, err);
+    while (code == BELAY_OK && moved < files->count) {
+        code = move(temporary, files->found[moved], directory, files->found[moved], err);
+        moved += code == BELAY_OK;
+    }
+    if (code != BELAY_OK) {
+        remove_moved(directory, files, moved);
+        if (replaces)
+            take_back_old(directory, name);
+        return code;
+    }
+    code = bly_file_sync(directory[0] ? directory : ".", err);
+    return code == BELAY_OK ? drop_old(directory, name, err) : code;
+}
+
 belay_code bly_commit_finish(const char *temporary, const char *directory, const char *name,
                              belay_error *err) {
     struct files files;
@@ -122,34 +225,48 @@ belay_code bly_commit_finish(const char *temporary, const char *directory, const
     if (code == BELAY_OK)
         code = sync_all(temporary, &files, err);
     if (code == BELAY_OK)
-        code = remove_old_index(directory, name, err);
-    for (size_t i = 0; code == BELAY_OK && i < files.count; i++)
-        code = move(temporary, files.found[i], directory, files.found[i], err);
-    if (code == BELAY_OK)
-        code = bly_file_sync(directory[0] ? directory : ".", err);
+        code = move_all(temporary, directory, name, &files, err);
     files_free(&files);
     if (code == BELAY_OK)
         bly_commit_abandon(temporary);
     return code;
 }
 
+/* NAME.damaged, or where there are files of that name NAME.damaged.damaged, and so on. */
+static belay_code choose_aside(const char *directory, const char *name, bly_buf *aside,
+                               belay_error *err) {
+    struct files taken;
+    belay_code code = BELAY_OK;
+    bly_buf_puts(aside, name);
+    do {
+        bly_buf_puts(aside, DAMAGED);
+        if (aside->failed)
+            return bly_fail_memory(err);
+        code = find_files(&taken, directory, aside->data, err);
+        files_free(&taken);
+    } while (code == BELAY_OK && taken.count > 0);
+    return code;
+}
+
 belay_code bly_checkpoint_set_aside(const char *prefix, belay_error *err) {
-    struct files files;
+    struct files files = {NULL, NULL, 0, 0};
+    bly_buf aside = BLY_BUF_INIT;
     char *directory = bly_path_directory(prefix);
     if (!directory)
         return bly_fail_memory(err);
     const char *name = bly_path_base(prefix);
-    belay_code code = find_files(&files, directory, name, err);
+    belay_code code = choose_aside(directory, name, &aside, err);
+    size_t stem = aside.len;
+    if (code == BELAY_OK)
+        code = find_files(&files, directory, name, err);
     for (size_t i = files.count; code == BELAY_OK && i-- > 0;) {
-        const char *rest = files.found[i] + strlen(name);
-        bly_buf aside = BLY_BUF_INIT;
-        bly_buf_printf(&aside, "%s.damaged%s", name, rest);
-        if (!bly_starts_with(rest, ".damaged"))
-            code = aside.failed ? bly_fail_memory(err)
-                                : move(directory, files.found[i], directory, aside.data, err);
-        bly_buf_free(&aside);
+        aside.len = stem;
+        bly_buf_puts(&aside, files.found[i] + strlen(name));
+        code = aside.failed ? bly_fail_memory(err)
+                            : move(directory, files.found[i], directory, aside.data, err);
     }
     files_free(&files);
+    bly_buf_free(&aside);
     bly_free(directory);
     return code;
 }

@@ -11,6 +11,7 @@
 #include "checkpoint/manifest.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 const char *bly_saver_restored_prefix(const belay_saver *saver) {
     return saver ? saver->restored_prefix : NULL;
@@ -155,7 +156,62 @@ static void candidates_free(struct candidates *list) {
     bly_free(list->prefixes);
 }
 
-/* What the state file says. *out_usable is 0 where there is none, or none that can be read. */
+static int is_same_folder(const char *a, const char *b) {
+    struct stat first, second;
+    return stat(a[0] ? a : ".", &first) == 0 && stat(b[0] ? b : ".", &second) == 0 &&
+           first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+/* One folder has many names, and the state file may use another one than the caller: `path` as
+ * somebody in `directory` calls it. *out_inside: it lies there. */
+static belay_code localize(char **path, const char *directory, int *out_inside, belay_error *err) {
+    char *folder = bly_path_directory(*path);
+    *out_inside = folder && is_same_folder(folder, directory);
+    char *local = *out_inside ? bly_path_join(directory, bly_path_base(*path)) : NULL;
+    int failed = !folder || (*out_inside && !local);
+    bly_free(folder);
+    if (failed)
+        return bly_fail_memory(err);
+    if (local) {
+        bly_free(*path);
+        *path = local;
+    }
+    return BELAY_OK;
+}
+
+/* A process was killed while a checkpoint took the place of one of the same name. */
+static belay_code add_replaced(struct candidates *list, const char *prefix, belay_error *err) {
+    bly_buf old = BLY_BUF_INIT;
+    bly_buf_printf(&old, "%s" BLY_REPLACED, prefix);
+    belay_code code = old.failed ? bly_fail_memory(err) : BELAY_OK;
+    if (code == BELAY_OK && bly_checkpoint_exists(old.data))
+        code = add(list, old.data, err);
+    bly_buf_free(&old);
+    return code;
+}
+
+/* What the state file says, the newest first. The saver knows those that lie in the folder: what a
+ * copied state file says of another run's must not be deleted. */
+static belay_code add_state(struct candidates *list, belay_saver *saver, const char *directory,
+                            bly_state *state, belay_error *err) {
+    int inside;
+    bly_saver_forget_all(saver);
+    belay_code code = localize(&state->latest, directory, &inside, err);
+    if (code == BELAY_OK)
+        code = add(list, state->latest, err);
+    if (code == BELAY_OK)
+        code = add_replaced(list, state->latest, err);
+    for (size_t i = 0; code == BELAY_OK && i < state->count; i++) {
+        code = localize(&state->paths[i], directory, &inside, err);
+        if (code == BELAY_OK && inside && bly_checkpoint_exists(state->paths[i]))
+            code = bly_saver_remember(saver, state->paths[i], err);
+    }
+    for (size_t i = state->count; code == BELAY_OK && i-- > 0;)
+        code = add(list, state->paths[i], err);
+    return code;
+}
+
+/* *out_usable is 0 where there is no state file, or none that can be read. */
 static belay_code add_listed(struct candidates *list, belay_saver *saver, const char *directory,
                              int *out_usable, belay_error *err) {
     bly_state state = BLY_STATE_INIT;
@@ -169,39 +225,83 @@ static belay_code add_listed(struct candidates *list, belay_saver *saver, const 
         bly_warn("%s: Checkpoint ignored", directory);
         return BELAY_OK;
     }
-    if (code == BELAY_OK) {
-        *out_usable = 1;
-        code = add(list, state.latest, err);
-        for (size_t i = state.count; code == BELAY_OK && i-- > 0;)
-            code = add(list, state.paths[i], err);
-        if (code == BELAY_OK)
-            code = belay_saver_recover_last_checkpoints(saver, (const char *const *)state.paths,
-                                                        state.count, err);
-    } else {
+    *out_usable = code == BELAY_OK;
+    if (code == BELAY_OK)
+        code = add_state(list, saver, directory, &state, &mine);
+    if (code != BELAY_OK)
         bly_error_copy(err, &mine);
-    }
     bly_state_free(&state);
     return code;
 }
 
-/* What lies in the folder beside. Where there is no state file that is all there is to go by
- * (BUG-32). */
+/* 1 where both are NAME-STEP of the same NAME: saved by the same run. What else lies in the folder
+ * is not the saver's to delete. */
+static int is_same_series(const char *a, const char *b) {
+    const char *name = bly_path_base(a), *other = bly_path_base(b);
+    const char *dash = strrchr(name, '-'), *other_dash = strrchr(other, '-');
+    return bly_checkpoint_step_of(a) >= 0 && bly_checkpoint_step_of(b) >= 0 &&
+           dash - name == other_dash - other && memcmp(name, other, (size_t)(dash - name)) == 0;
+}
+
+/* A process that is killed between a checkpoint's last rename and the writing of the state file
+ * leaves a checkpoint that is whole, and newer than what the state file says (BUG-37). Where
+ * somebody went back by hand the state file is newer than all of them. */
+static int is_newer_than_state(const bly_found *found, const char *latest, const char *directory) {
+    struct stat info;
+    char *path = bly_path_join(directory, BLY_STATE_FILE);
+    int newer = path && found->complete && is_same_series(found->prefix, latest) &&
+                found->step > bly_checkpoint_step_of(latest) && stat(path, &info) == 0 &&
+                found->mtime > (double)info.st_mtim.tv_sec + (double)info.st_mtim.tv_nsec / 1e9;
+    bly_free(path);
+    return newer;
+}
+
+static belay_code add_first(struct candidates *list, const char *prefix, belay_error *err) {
+    size_t before = list->count;
+    belay_code code = add(list, prefix, err);
+    if (code == BELAY_OK && list->count > before) {
+        char *last = list->prefixes[before];
+        memmove(&list->prefixes[1], &list->prefixes[0], before * sizeof *list->prefixes);
+        list->prefixes[0] = last;
+    }
+    return code;
+}
+
+static belay_code add_newer(struct candidates *list, belay_saver *saver, const char *directory,
+                            const bly_found_list *found, belay_error *err) {
+    belay_code code = BELAY_OK;
+    for (size_t i = 0; code == BELAY_OK && i < found->count; i++) {
+        const char *prefix = found->items[i].prefix;
+        if (!is_newer_than_state(&found->items[i], list->prefixes[0], directory))
+            continue;
+        bly_warn("%s is newer than the state file, and is used", prefix);
+        code = add_first(list, prefix, err);
+        if (code == BELAY_OK)
+            code = bly_saver_remember(saver, prefix, err);
+    }
+    return code;
+}
+
+/* What lies in the folder beside. Where no state file can be read, or it speaks of files that are
+ * not here, that is all there is to go by (BUG-32). */
 static belay_code add_found(struct candidates *list, belay_saver *saver, const char *directory,
                             int listed, belay_error *err) {
     bly_found_list found = {NULL, 0, 0};
     belay_code code = bly_checkpoint_scan(directory, NULL, &found, err);
     size_t before = list->count;
+    if (code == BELAY_OK && listed)
+        code = add_newer(list, saver, directory, &found, err);
     for (size_t i = found.count; code == BELAY_OK && i-- > 0;)
         if (!bly_ends_with(found.items[i].prefix, ".damaged"))
             code = add(list, found.items[i].prefix, err);
-    if (code == BELAY_OK && !listed && list->count > before) {
+    if (code == BELAY_OK && !listed && list->count > before)
         bly_warn("%s holds checkpoints, but no state file that can be read; going on from the "
                  "newest that verifies",
                  directory);
-        bly_saver_forget_all(saver);
+    if (saver->known_count == 0)
         for (size_t i = list->count; code == BELAY_OK && i-- > before;)
-            code = bly_saver_remember(saver, list->prefixes[i], err);
-    }
+            if (is_same_series(list->prefixes[i], list->prefixes[before]))
+                code = bly_saver_remember(saver, list->prefixes[i], err);
     bly_found_list_free(&found);
     return code;
 }

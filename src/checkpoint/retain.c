@@ -114,10 +114,16 @@ belay_code bly_saver_write_manifest(belay_saver *saver, const char *prefix, int6
 
 static void describe(const belay_saver *saver, const char *prefix, bly_retention_entry *entry) {
     bly_manifest manifest = BLY_MANIFEST_INIT;
+    BLY_LOCAL_ERROR(mine);
     int found = 0;
     *entry = (bly_retention_entry){INFINITY, NAN, 0};
-    bly_checkpoint_mtime(prefix, &entry->saved);
-    if (bly_manifest_read(prefix, &manifest, &found, NULL) == BELAY_OK && found) {
+    if (!bly_checkpoint_mtime(prefix, &entry->saved))
+        entry->saved = INFINITY; /* SV-37: not known, so never to be deleted */
+    if (bly_manifest_read(prefix, &manifest, &found, &mine) != BELAY_OK) {
+        /* It may say that somebody pinned the checkpoint. */
+        bly_warn("%s; the checkpoint is kept", mine.message);
+        entry->pinned = 1;
+    } else if (found) {
         if (manifest.saved_unix_ms > 0)
             entry->saved = (double)manifest.saved_unix_ms / 1e3;
         entry->pinned = manifest.pinned;

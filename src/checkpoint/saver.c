@@ -22,6 +22,8 @@ _Static_assert(sizeof(belay_save_options) ==
                    offsetof(belay_save_options, reserved) + sizeof(uint32_t),
                "no tail padding");
 
+#define KNOWN_FLAGS      BELAY_SAVER_BUILD
+#define KNOWN_SAVE_FLAGS (BELAY_SAVE_NO_META_GRAPH | BELAY_SAVE_NO_STATE)
 #define MAX_TO_KEEP      5
 #define KEEP_EVERY_HOURS 10000.0
 
@@ -80,7 +82,8 @@ static belay_code add_side_saver(belay_saver *saver, belay_error *err) {
 
 static belay_code read_policy(belay_saver *saver, const belay_saver_options *options,
                               belay_error *err) {
-    const Bly__SaverDef *def = saver->def;
+    /* What a SavedModel says of keeping is what its exporter left unset, not somebody's wish. */
+    const Bly__SaverDef *def = saver->graph->is_saved_model ? NULL : saver->def;
     saver->max_to_keep = options->max_to_keep;
     if (saver->max_to_keep == 0) {
         saver->max_to_keep = def ? def->max_to_keep : MAX_TO_KEEP;
@@ -112,6 +115,12 @@ belay_saver *belay_saver_new(belay_graph *graph, const belay_saver_options *give
     }
     if (bly_options_read(&options, sizeof options, given, "belay_saver_options", err) != BELAY_OK)
         return NULL;
+    if (options.flags & ~KNOWN_FLAGS || options.max_to_keep < BELAY_KEEP_ALL) {
+        bly_fail(err, BELAY_INVALID_ARGUMENT, "belay_saver_options: %s",
+                 options.flags & ~KNOWN_FLAGS ? "flags has a bit that is not known"
+                                              : "max_to_keep is negative");
+        return NULL;
+    }
     belay_saver *saver = bly_calloc(1, sizeof *saver);
     if (!saver) {
         bly_fail_memory(err);
@@ -147,6 +156,7 @@ void belay_saver_free(belay_saver *saver) {
     bly_free(saver->metrics);
     bly_free(saver->best_metric);
     bly_free(saver->input_position);
+    bly_free(saver->saved_prefix);
     bly_free(saver->restored_prefix);
     bly_free(saver->restored_input);
     if (saver->built)
@@ -383,9 +393,11 @@ static belay_code save_as(belay_saver *saver, belay_session *session, const char
     if (!directory)
         return bly_fail_memory(err);
     char *temporary = bly_commit_begin(directory, prefix, err);
-    belay_code code = temporary ? set_damaged_aside(saver, err) : belay_error_code(err);
+    belay_code code = temporary ? BELAY_OK : belay_error_code(err);
     if (code == BELAY_OK)
         code = write_all(saver, session, temporary, bly_path_base(prefix), step, err);
+    if (code == BELAY_OK) /* one of them may bear the name of the new one */
+        code = set_damaged_aside(saver, err);
     if (code == BELAY_OK)
         code = bly_commit_finish(temporary, directory, bly_path_base(prefix), err);
     if (code != BELAY_OK && temporary)
@@ -406,6 +418,9 @@ static belay_code save_as(belay_saver *saver, belay_session *session, const char
 static belay_code check_names(const belay_saver *saver, const char *path, int64_t step,
                               const belay_save_options *options, belay_error *err) {
     const char *state = options->latest_filename ? options->latest_filename : BLY_STATE_FILE;
+    if (options->flags & ~KNOWN_SAVE_FLAGS || options->reserved)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "belay_save_options has an option set that is not known");
     if (strchr(state, '/'))
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "'latest_filename' should not contain path components");
@@ -444,11 +459,12 @@ belay_code belay_saver_save(belay_saver *saver, belay_session *session, const ch
         code = save_as(saver, session, prefix.data, step, &options, &mine);
     if (code == BELAY_OK && !(options.flags & BELAY_SAVE_NO_META_GRAPH))
         code = write_meta_graph(saver, prefix.data, &mine);
+    if (code == BELAY_OK && saver->def)
+        code = replace_text(&saver->saved_prefix, prefix.data, &mine);
     if (code != BELAY_OK)
         bly_error_copy(err, &mine);
     else if (out_path && saver->def)
-        *out_path =
-            options.flags & BELAY_SAVE_NO_STATE ? NULL : saver->known[saver->known_count - 1];
+        *out_path = saver->saved_prefix;
     bly_buf_free(&prefix);
     return code;
 }

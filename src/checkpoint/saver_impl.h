@@ -35,6 +35,7 @@ struct belay_saver {
     char *input_position;
     struct bly_metric *metrics;
     size_t metric_count, metric_capacity;
+    char *saved_prefix; /* what belay_saver_save() last handed out */
     char *restored_prefix;
     char *restored_input;
 };

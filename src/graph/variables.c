@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "graph/walk.h"
 #include "wire/unpack.h"
 
 #include <inttypes.h>
@@ -64,13 +65,6 @@ TF_Output bly_find_read(const belay_graph *graph, TF_Output handle) {
 }
 
 /* ---- adding one ---- */
-
-static int name_is_taken(const belay_graph *graph, const char *name) {
-    for (size_t i = 0; i < graph->variable_count; i++)
-        if (strcmp(graph->variables[i].info.name, name) == 0)
-            return 1;
-    return 0;
-}
 
 belay_code bly_graph_add_variable(belay_graph *graph, const bly_variable *variable,
                                   belay_error *err) {
@@ -157,7 +151,7 @@ static belay_code from_def(const belay_graph *graph, const Bly__VariableDef *def
 }
 
 static belay_code add_def(belay_graph *graph, ProtobufCBinaryData bytes, int is_local,
-                          belay_error *err) {
+                          bly_op_set *seen, belay_error *err) {
     bly_variable variable = {.info = {.is_local = (uint32_t)is_local}};
     belay_code code;
     Bly__VariableDef *def =
@@ -165,10 +159,12 @@ static belay_code add_def(belay_graph *graph, ProtobufCBinaryData bytes, int is_
     if (!def)
         return bly_fail_memory(err); /* the collections were read already: damage was found then */
     code = from_def(graph, def, &variable, err);
-    /* MG-23: one variable, though it is in several collections, or twice in one. */
-    if (code == BELAY_OK && name_is_taken(graph, variable.info.name))
-        bly_variable_clear(&variable);
-    else if (code != BELAY_OK || (code = bly_graph_add_variable(graph, &variable, err)) != BELAY_OK)
+    int is_new = code == BELAY_OK ? bly_op_set_add(seen, variable.op) : 0;
+    if (is_new < 0)
+        code = bly_fail_memory(err);
+    else if (is_new)
+        code = bly_graph_add_variable(graph, &variable, err);
+    if (code != BELAY_OK || !is_new)
         bly_variable_clear(&variable);
     bly_wire_free(def);
     return code;
@@ -208,36 +204,46 @@ static belay_code add_all_ops(belay_graph *graph, belay_error *err) {
 }
 
 /* MG-25: a collection that only has names. */
-static belay_code add_node(belay_graph *graph, const char *node, int is_local, belay_error *err) {
+static belay_code add_node(belay_graph *graph, const char *node, int is_local, bly_op_set *seen,
+                           belay_error *err) {
     TF_Operation *op = bly_graph_op_of(graph, node);
     if (!op)
         return missing(graph, node, "the op", node, err);
-    return name_is_taken(graph, graph->rt->OperationName(op)) ? BELAY_OK
-                                                              : add_op(graph, op, is_local, err);
+    int is_new = bly_op_set_add(seen, op);
+    if (is_new < 0)
+        return bly_fail_memory(err);
+    return is_new ? add_op(graph, op, is_local, err) : BELAY_OK;
 }
 
+/* MG-23: `seen` makes one variable of one that is in several collections, or twice in one. */
 static belay_code add_collection(belay_graph *graph, const char *name, int is_local,
-                                 belay_error *err) {
+                                 bly_op_set *seen, belay_error *err) {
     const Bly__CollectionDef *def = bly_graph_collection(graph, name);
     belay_code code = BELAY_OK;
     if (def && def->kind_case == BLY__COLLECTION_DEF__KIND_BYTES_LIST)
         for (size_t i = 0; i < def->bytes_list->n_value && code == BELAY_OK; i++)
-            code = add_def(graph, def->bytes_list->value[i], is_local, err);
+            code = add_def(graph, def->bytes_list->value[i], is_local, seen, err);
     else if (def && def->kind_case == BLY__COLLECTION_DEF__KIND_NODE_LIST)
         for (size_t i = 0; i < def->node_list->n_value && code == BELAY_OK; i++)
-            code = add_node(graph, def->node_list->value[i], is_local, err);
+            code = add_node(graph, def->node_list->value[i], is_local, seen, err);
     return code;
 }
 
 /* MG-24: an old exporter's VariableDef does not say; the collection does. */
-static void mark_trainable(belay_graph *graph) {
+static belay_code mark_trainable(belay_graph *graph, belay_error *err) {
     size_t count = belay_graph_collection_size(graph, "trainable_variables");
-    for (size_t i = 0; i < count; i++) {
+    bly_op_set trainable = BLY_OP_SET_INIT;
+    int fine = 1;
+    for (size_t i = 0; i < count && fine; i++) {
         const char *name = belay_graph_collection_node(graph, "trainable_variables", i);
-        for (size_t j = 0; name && j < graph->variable_count; j++)
-            if (strcmp(graph->variables[j].info.name, name) == 0)
-                graph->variables[j].info.is_trainable = 1;
+        TF_Operation *op = name ? bly_graph_op_of(graph, name) : NULL;
+        fine = !op || bly_op_set_add(&trainable, op) >= 0;
     }
+    for (size_t i = 0; i < graph->variable_count && fine; i++)
+        if (bly_op_set_has(&trainable, graph->variables[i].op))
+            graph->variables[i].info.is_trainable = 1;
+    bly_op_set_free(&trainable);
+    return fine ? BELAY_OK : bly_fail_memory(err);
 }
 
 static int has_reference_variables(const belay_graph *graph) {
@@ -250,13 +256,16 @@ static int has_reference_variables(const belay_graph *graph) {
 }
 
 belay_code bly_variables_load(belay_graph *graph, belay_error *err) {
-    belay_code code = add_collection(graph, "variables", 0, err);
+    bly_op_set seen = BLY_OP_SET_INIT;
+    belay_code code = add_collection(graph, "variables", 0, &seen, err);
     if (code == BELAY_OK)
-        code = add_collection(graph, "local_variables", 1, err);
+        code = add_collection(graph, "local_variables", 1, &seen, err);
     if (code == BELAY_OK && graph->variable_count == 0 && graph->is_saved_model)
         code = add_all_ops(graph, err);
-    mark_trainable(graph);
+    if (code == BELAY_OK)
+        code = mark_trainable(graph, err);
     graph->has_reference_variables = has_reference_variables(graph);
+    bly_op_set_free(&seen);
     return code;
 }
 

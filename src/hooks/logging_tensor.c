@@ -29,7 +29,6 @@ typedef struct logging_tensor {
     belay_logging_formatter formatter;
     void *formatter_self;
     int at_end;
-    int fetching;      /* in this run */
     int64_t iteration; /* of the run that is going on: runs, not steps, are counted (HK-LOG-08) */
     bly_buf line;
     char formatted[LINE_ROOM];
@@ -45,12 +44,13 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     return code;
 }
 
+/* Called only for the runs that next_wanted() asked for, which are those to be logged (HK-LOG-09).
+ */
 static belay_code before_run(void *self, belay_run_context *run, belay_error *err) {
     logging_tensor *hook = self;
     belay_code code = BELAY_OK;
     hook->iteration = belay_run_context_progress(run)->runs;
-    hook->fetching = bly_timer_should_trigger(&hook->timer, hook->iteration);
-    for (size_t i = 0; code == BELAY_OK && hook->fetching && i < hook->count; i++)
+    for (size_t i = 0; code == BELAY_OK && i < hook->count; i++)
         code = belay_run_context_fetch(run, hook->outputs[i], err);
     return code;
 }
@@ -78,9 +78,6 @@ static void log_values(logging_tensor *hook) {
 
 static belay_code after_run(void *self, belay_run_context *run, belay_error *err) {
     logging_tensor *hook = self;
-    if (!hook->fetching)
-        return BELAY_OK;
-    hook->fetching = 0;
     for (size_t i = 0; i < hook->count; i++) {
         hook->values[i] = belay_run_context_value(run, i);
         if (!hook->values[i])

@@ -219,7 +219,7 @@ static belay_code evaluate(struct work *work, belay_error *err) {
 
 belay_evaluation *belay_evaluate(const belay_evaluate_options *given, belay_error *err) {
     BLY_LOCAL_ERROR(mine);
-    belay_evaluate_options options;
+    belay_evaluate_options options = BELAY_EVALUATE_OPTIONS_INIT;
     struct work work = {.options = &options};
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_evaluate_options", &mine);

@@ -36,9 +36,22 @@ static void list_signatures(const belay_graph *graph, bly_buf *out) {
         bly_buf_printf(out, "%s%s", i ? ", " : "", belay_graph_signature_name(graph, i));
 }
 
+static const char *nearest_signature(const belay_graph *graph, const char *name) {
+    size_t count = belay_graph_signature_count(graph);
+    const char **names = bly_calloc(count, sizeof *names);
+    for (size_t i = 0; names && i < count; i++)
+        names[i] = belay_graph_signature_name(graph, i);
+    const char *near = names ? bly_nearest(name, names, count) : NULL;
+    bly_free(names);
+    return near;
+}
+
 static belay_code no_such_signature(const belay_graph *graph, const char *name, belay_error *err) {
     bly_buf all = BLY_BUF_INIT;
+    const char *near = nearest_signature(graph, name);
     list_signatures(graph, &all);
+    if (near)
+        bly_buf_printf(&all, "; did you mean '%s'?", near);
     belay_code code = bly_fail(err, BELAY_NOT_FOUND, "%s has no signature '%s'; %s", graph->path,
                                name, bly_buf_text(&all));
     bly_buf_free(&all);
@@ -222,27 +235,32 @@ static belay_code choose_loss(const belay_graph *graph, const bly_plan_request *
 
 #define CANDIDATES_MOST 6
 
-/* What could be a train op: something that only has an effect, and that nothing else waits for. */
-static int may_be_train_op(const belay_graph *graph, TF_Operation *op) {
-    const bly_runtime *rt = graph->rt;
-    const char *type = rt->OperationOpType(op), *name = rt->OperationName(op);
-    int has_effect = !strcmp(type, "NoOp") || bly_starts_with(type, "AssignAdd");
-    if (!has_effect || rt->OperationNumControlInputs(op) == 0)
+/* What could be a train op: something that has an effect and no value. TensorFlow's optimizers end
+ * in an op that counts the step, or in a group; gradients, initialisers and savers have groups too.
+ */
+static int may_be_train_op(const belay_graph *graph, TF_Operation *op, int counts) {
+    static const char *const others[] = {"gradients/", "group_deps", "init", "save", "restore"};
+    const char *type = graph->rt->OperationOpType(op), *name = graph->rt->OperationName(op);
+    if (counts ? !bly_starts_with(type, "AssignAdd")
+               : strcmp(type, "NoOp") != 0 || graph->rt->OperationNumControlInputs(op) == 0)
         return 0;
-    return !strstr(name, "init") && !strstr(name, "save") && !strstr(name, "restore");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strstr(name, others[i]))
+            return 0;
+    return 1;
 }
 
+/* Ops that count first. */
 static void list_candidates(const belay_graph *graph, bly_buf *out) {
-    size_t pos = 0, found = 0;
+    size_t found = 0;
     TF_Operation *op;
-    for (int by_name = 1; by_name >= 0; by_name--) {
-        for (pos = 0; (op = graph->rt->GraphNextOperation(graph->tf, &pos)) != NULL;) {
-            const char *name = graph->rt->OperationName(op);
-            int is_named = strstr(name, "train") != NULL || strstr(name, "minimize") != NULL;
-            if (is_named != by_name || found >= CANDIDATES_MOST || !may_be_train_op(graph, op))
-                continue;
-            bly_buf_printf(out, "%s%s", found++ ? ", " : "", name);
-        }
+    for (int counts = 1; counts >= 0; counts--) {
+        size_t pos = 0;
+        while (found < CANDIDATES_MOST &&
+               (op = graph->rt->GraphNextOperation(graph->tf, &pos)) != NULL)
+            if (may_be_train_op(graph, op, counts))
+                bly_buf_printf(out, "%s%s",
+                               found++ ? ", " : "; candidates: ", graph->rt->OperationName(op));
     }
 }
 
@@ -256,13 +274,10 @@ static belay_code no_train_op(const belay_graph *graph, belay_error *err) {
             bly_buf_printf(&text, "%s%s", i ? ", " : "", node ? node : "?");
         }
     } else {
-        bly_buf_puts(&text, "collection train_op is empty and there is no signature 'train'");
-        size_t before = text.len;
-        bly_buf_puts(&text, "; candidates: ");
-        size_t start = text.len;
+        bly_buf_puts(&text, "it has no signature 'train' (");
+        list_signatures(graph, &text);
+        bly_buf_puts(&text, ") and nothing in collection train_op");
         list_candidates(graph, &text);
-        if (text.len == start && text.data)
-            text.data[text.len = before] = '\0';
     }
     belay_code code = bly_fail(err, BELAY_FAILED_PRECONDITION,
                                "%s does not say which op trains: %s. Name one with --train-op "

@@ -25,7 +25,8 @@ _Static_assert(sizeof(belay_run_progress) ==
                    offsetof(belay_run_progress, elapsed_secs) + sizeof(double),
                "no tail padding");
 
-#define DEFAULT_BATCH 32
+#define DEFAULT_BATCH     32
+#define DEFAULT_KEEP_LAST 5
 /* An interval that never comes: saves at the start and at the end remain. */
 #define NEVER_STEPS (INT64_C(1) << 60)
 /* The rate is that of the last second or so. */
@@ -158,6 +159,9 @@ static belay_code make_scaffold(belay_training_run *run, belay_error *err) {
     belay_saver_options saver = BELAY_SAVER_OPTIONS_INIT;
     belay_scaffold_options scaffold = BELAY_SCAFFOLD_OPTIONS_INIT;
     saver.max_to_keep = o->keep_last;
+    /* A SavedModel's SaverDef says nothing of training: its max_to_keep is what nobody chose. */
+    if (!o->keep_last && belay_graph_is_saved_model(run->graph))
+        saver.max_to_keep = DEFAULT_KEEP_LAST;
     saver.keep_checkpoint_every_n_hours = o->keep_every_hours;
     saver.best_metric = o->keep_best ? o->best_metric : NULL;
     saver.keep_best = o->keep_best;
@@ -505,7 +509,7 @@ static belay_code run_all(belay_training_run *run, belay_error *err) {
     if (code != BELAY_OK)
         return code;
     if (nothing_to_do) {
-        end_with(run, BELAY_RUN_NOTHING_TO_DO, "this was reached before, nothing to do");
+        end_with(run, BELAY_RUN_NOTHING_TO_DO, "nothing to do, it was there before");
         return BELAY_OK;
     }
     return run_session(run, err);

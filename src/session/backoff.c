@@ -1,8 +1,11 @@
 #include "session/backoff.h"
 
 #include "base/clock.h"
+#include "base/error.h"
 
-#include <string.h>
+#include <belay/coordinator.h>
+
+#include <stddef.h>
 
 #define FIRST_PAUSE_US  INT64_C(50000)
 #define REPORT_EVERY_US INT64_C(10000000)
@@ -10,10 +13,17 @@
  * often. */
 #define LOOK_UP_US INT64_C(100000)
 
+belay_code bly_check_secs(const char *what, double secs, belay_error *err) {
+    if (secs >= 0 || secs == BELAY_FOREVER || secs == BELAY_AT_ONCE)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is %g", what, secs);
+}
+
 void bly_backoff_start(bly_backoff *backoff, double wait_secs, double longest_pause_secs,
                        const atomic_int *stop, const atomic_int *other_stop) {
     backoff->started_us = bly_now_us();
-    backoff->deadline_us = wait_secs < 0 ? BLY_NEVER : bly_deadline_after_secs(wait_secs);
+    backoff->deadline_us =
+        wait_secs == BELAY_FOREVER ? BLY_NEVER : bly_deadline_after_secs(wait_secs);
     int64_t longest = bly_deadline_after_secs(longest_pause_secs);
     backoff->most_us = longest == BLY_NEVER ? BLY_NEVER : longest - backoff->started_us;
     backoff->next_us = FIRST_PAUSE_US < backoff->most_us ? FIRST_PAUSE_US : backoff->most_us;

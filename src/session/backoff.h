@@ -3,6 +3,8 @@
 #ifndef BLY_SESSION_BACKOFF_H
 #define BLY_SESSION_BACKOFF_H
 
+#include <belay/error.h>
+
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -15,7 +17,11 @@ typedef struct bly_backoff {
     const atomic_int *stop[2]; /* either may be NULL */
 } bly_backoff;
 
-/* `wait_secs` negative: without a limit. */
+/* INVALID_ARGUMENT where `secs` is negative, but neither BELAY_FOREVER nor BELAY_AT_ONCE, or NaN.
+ */
+belay_code bly_check_secs(const char *what, double secs, belay_error *err);
+
+/* `wait_secs` may be BELAY_FOREVER or BELAY_AT_ONCE. */
 void bly_backoff_start(bly_backoff *backoff, double wait_secs, double longest_pause_secs,
                        const atomic_int *stop, const atomic_int *other_stop);
 

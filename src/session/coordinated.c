@@ -110,7 +110,8 @@ static void close_in_time(belay_session *session, double grace_secs) {
             bly_warn("closing the session: %s", mine.message);
         return;
     }
-    int64_t deadline = bly_deadline_after_secs(grace_secs);
+    int64_t deadline =
+        grace_secs == BELAY_FOREVER ? BLY_NEVER : bly_deadline_after_secs(grace_secs);
     bly_mutex_lock(&closing->lock);
     while (!closing->finished && bly_wait_until(&closing->done, &closing->lock, deadline))
         ;

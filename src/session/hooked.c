@@ -47,11 +47,11 @@ void bly_hooked_clean_up(bly_hooked *hooked) {
     bly_free(hooked->slots);
     bly_free(run->sources);
     bly_free(run->outputs);
+    bly_free(run->asked);
     bly_free(run->values);
     bly_free(run->value_tensors);
     bly_free(run->inputs);
     bly_free(run->in);
-    bly_free(run->input_tensors);
     if (hooked->status)
         hooked->rt->DeleteStatus(hooked->status);
     if (hooked->in_caller_options)
@@ -178,13 +178,12 @@ static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
            run->input_capacity < step->request.feed_count || !run->outputs || !run->inputs) {
         size_t outputs = run->output_capacity, inputs = run->input_capacity;
         if (!bly_grow(&run->outputs, outputs, &run->output_capacity, sizeof *run->outputs) ||
+            !bly_grow(&run->asked, outputs, &run->asked_capacity, sizeof *run->asked) ||
             !bly_grow(&run->values, outputs, &run->value_capacity, sizeof *run->values) ||
             !bly_grow(&run->value_tensors, outputs, &run->value_tensor_capacity,
                       sizeof *run->value_tensors) ||
             !bly_grow(&run->inputs, inputs, &run->input_capacity, sizeof *run->inputs) ||
-            !bly_grow(&run->in, inputs, &run->in_capacity, sizeof *run->in) ||
-            !bly_grow(&run->input_tensors, inputs, &run->input_tensor_capacity,
-                      sizeof *run->input_tensors))
+            !bly_grow(&run->in, inputs, &run->in_capacity, sizeof *run->in))
             return bly_fail_memory(err);
     }
     for (size_t i = 0; i < step->output_count; i++)
@@ -201,6 +200,7 @@ static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
 static belay_code call_before(bly_hooked *hooked, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     belay_code code = start_merge(hooked, err);
+    hooked->progress.now_ms = bly_now_ms();
     run->before = 1;
     for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
         bly_hook_slot *slot = &hooked->slots[i];
@@ -221,30 +221,38 @@ static belay_code call_before(bly_hooked *hooked, belay_error *err) {
     return code;
 }
 
-/* A fetch of something that is fed comes from the feed: the runtime would refuse it (BUG-67). */
-static void divert_fed(struct belay_run_context *run) {
-    size_t first = run->step->output_count;
-    for (size_t i = 0; i < run->source_count; i++) {
-        if (run->sources[i] < 0 || (size_t)run->sources[i] < first)
-            continue;
-        TF_Output wanted = run->outputs[run->sources[i]];
-        for (size_t j = 0; j < run->input_count; j++)
-            if (bly_same_output(run->inputs[j], wanted))
-                run->sources[i] = -1 - (int32_t)j;
+/* Number of the input that feeds `output`; input_count where none does. */
+static size_t feed_of(const struct belay_run_context *run, TF_Output output) {
+    size_t i = 0;
+    while (i < run->input_count && !bly_same_output(run->inputs[i], output))
+        i++;
+    return i;
+}
+
+/* What the runtime is asked for: it would refuse a tensor that is fed and fetched (BUG-67). */
+static size_t leave_out_fed(struct belay_run_context *run) {
+    size_t asked = 0;
+    for (size_t i = 0; i < run->output_count; i++)
+        if (feed_of(run, run->outputs[i]) == run->input_count)
+            run->asked[asked++] = run->outputs[i];
+    return asked;
+}
+
+/* The first `asked` values are those of run->asked: moves each to its place, and puts in what was
+ * fed (SE-21). */
+static belay_code put_fed(struct belay_run_context *run, size_t asked, belay_error *err) {
+    const bly_runtime *rt = run->hooked->rt;
+    belay_code code = BELAY_OK;
+    for (size_t i = run->output_count; i-- > asked;) {
+        size_t feed = feed_of(run, run->outputs[i]);
+        if (feed == run->input_count) {
+            run->values[i] = run->values[--asked];
+            run->values[asked] = NULL;
+        } else if (!(run->values[i] = bly_tensor_copy(rt, run->in[feed]))) {
+            code = bly_fail_memory(err);
+        }
     }
-    /* What no source points at any more is dropped from the end; the order of the others stays. */
-    size_t kept = first;
-    for (size_t i = first; i < run->output_count; i++) {
-        int used = 0;
-        for (size_t j = 0; j < run->source_count; j++)
-            if (run->sources[j] == (int32_t)i) {
-                run->sources[j] = (int32_t)kept;
-                used = 1;
-            }
-        if (used)
-            run->outputs[kept++] = run->outputs[i];
-    }
-    run->output_count = kept;
+    return code;
 }
 
 static belay_code call_after(bly_hooked *hooked, belay_error *err) {
@@ -294,19 +302,22 @@ static void delete_values(const bly_runtime *rt, TF_Tensor **values, size_t coun
 static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     const bly_runtime *rt = hooked->rt;
+    size_t asked;
     if (atomic_load_explicit(&hooked->session->closed, memory_order_relaxed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
+    asked = merged ? leave_out_fed(run) : step->output_count;
+    if (asked == 0 && step->target_count == 0) /* SE-20 */
+        return merged ? put_fed(run, asked, err) : BELAY_OK;
     const TF_Buffer *options = step->tuner.in_caller ? hooked->in_caller_options : NULL;
     int64_t started = step->tuner.measuring ? bly_now_us() : 0;
     if (merged)
         rt->SessionRun(hooked->session->tf, options, run->inputs, run->in, (int)run->input_count,
-                       run->outputs, run->values, (int)run->output_count, step->targets,
-                       (int)step->target_count, NULL, hooked->status);
+                       run->asked, run->values, (int)asked, step->targets, (int)step->target_count,
+                       NULL, hooked->status);
     else
         rt->SessionRun(hooked->session->tf, options, step->request.inputs, step->in,
-                       (int)step->request.feed_count, step->outputs, step->values,
-                       (int)step->output_count, step->targets, (int)step->target_count, NULL,
-                       hooked->status);
+                       (int)step->request.feed_count, step->outputs, step->values, (int)asked,
+                       step->targets, (int)step->target_count, NULL, hooked->status);
     belay_code code = (belay_code)rt->GetCode(hooked->status);
     if (code != BELAY_OK) {
         bly_fail_tensorflow(err, code, rt->Message(hooked->status));
@@ -315,7 +326,7 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
     }
     if (step->tuner.measuring)
         bly_tuner_learn(&step->tuner, bly_now_us() - started);
-    return BELAY_OK;
+    return merged ? put_fed(run, asked, err) : BELAY_OK;
 }
 
 /* After a run: where training is now. */
@@ -343,16 +354,15 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
         belay_code code = call_before(hooked, err);
         if (code != BELAY_OK)
             return code;
-        divert_fed(run);
         merged = run->output_count > step->output_count ||
                  run->input_count > step->request.feed_count || run->source_count > 0;
     }
     TF_Tensor **values = merged ? run->values : step->values;
     size_t value_count = merged ? run->output_count : step->output_count;
     memset(values, 0, value_count * sizeof *values);
-    belay_code code = BELAY_OK;
-    if (value_count > 0 || step->target_count > 0) /* SE-20 */
-        code = call_runtime(hooked, step, merged, err);
+    belay_code code = call_runtime(hooked, step, merged, err);
+    if (code == BELAY_OK)
+        code = bly_detach_values(hooked->graph, values, value_count, err);
     if (code == BELAY_OK)
         code = update_progress(hooked, step, values, err);
     if (code == BELAY_OK && (*out_hooks || is_due_after(&hooked->next, &hooked->progress))) {
@@ -360,13 +370,10 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
         hooked->progress.now_ms = bly_now_ms();
         code = call_after(hooked, err);
     }
-    if (code != BELAY_OK) {
-        delete_values(hooked->rt, values, value_count);
-        return code;
-    }
-    delete_values(hooked->rt, values + step->request.output_count,
-                  value_count - step->request.output_count);
-    return bly_request_deliver(&step->request, inputs, values, outputs, err);
+    if (code == BELAY_OK)
+        code = bly_request_deliver(&step->request, inputs, values, outputs, err);
+    delete_values(hooked->rt, values, value_count);
+    return code;
 }
 
 belay_code bly_hooked_run(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,

@@ -26,18 +26,16 @@ struct belay_run_context {
     int stop_requested;
     belay_step *step;
     belay_tensor *const *step_inputs;
-    /* For each fetch of each hook: >= 0: number of an output of this run; < 0: -1 - number of an
-     * input. */
-    int32_t *sources;
+    size_t *sources; /* for each fetch of each hook: number of an output of this run */
     size_t source_count, source_capacity;
     TF_Output *outputs; /* the step's, then what hooks added */
+    TF_Output *asked;   /* those of them that the runtime is asked for: not what is fed */
     TF_Tensor **values;
     belay_tensor *value_tensors; /* what hooks see of values */
-    size_t output_count, output_capacity, value_capacity, value_tensor_capacity;
+    size_t output_count, output_capacity, asked_capacity, value_capacity, value_tensor_capacity;
     TF_Output *inputs; /* the step's, then what hooks feed */
     TF_Tensor **in;
-    belay_tensor *input_tensors;
-    size_t input_count, input_capacity, in_capacity, input_tensor_capacity;
+    size_t input_count, input_capacity, in_capacity;
 };
 
 typedef struct bly_hooked {

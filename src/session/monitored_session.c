@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "session/backoff.h"
 #include "session/recovery.h"
 
 #include <stddef.h>
@@ -31,6 +32,16 @@ static void free_session(belay_monitored_session *session) {
     belay_session_creator_free(session->creator);
     belay_graph_free(session->graph);
     bly_free(session);
+}
+
+static belay_code check_options(const belay_monitored_session_options *options, belay_error *err) {
+    belay_code code =
+        bly_check_secs("stop_grace_period_secs", options->stop_grace_period_secs, err);
+    if (code == BELAY_OK)
+        code = bly_check_secs("recovery_budget_secs", options->recovery_budget_secs, err);
+    if (code == BELAY_OK && options->threads > BELAY_THREADS_CALLER)
+        code = bly_fail(err, BELAY_INVALID_ARGUMENT, "threads is %u", (unsigned)options->threads);
+    return code;
 }
 
 /* MS-01: begin() of every hook, then the session. */
@@ -65,7 +76,8 @@ belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
         return NULL;
     }
     if (bly_options_read(&options, sizeof options, given, "belay_monitored_session_options", err) !=
-        BELAY_OK)
+            BELAY_OK ||
+        check_options(&options, err) != BELAY_OK)
         return NULL;
     belay_monitored_session *session = bly_calloc(1, sizeof *session);
     if (!session) {
@@ -76,7 +88,7 @@ belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
     session->graph = bly_graph_ref(graph);
     session->recovers = !options.no_recovery;
     session->grace_secs =
-        options.stop_grace_period_secs > 0 ? options.stop_grace_period_secs : GRACE_SECS;
+        options.stop_grace_period_secs == 0 ? GRACE_SECS : options.stop_grace_period_secs;
     session->budget_secs =
         options.recovery_budget_secs == 0 ? BUDGET_SECS : options.recovery_budget_secs;
     session->threads = options.threads;
@@ -115,9 +127,13 @@ belay_monitored_session *belay_singular_monitored_session_open(
 
 uint32_t belay_monitored_session_should_stop(belay_monitored_session *session) {
     if (!session || atomic_load_explicit(&session->stop_requested, memory_order_relaxed) ||
-        session->hooked.should_stop || session->failure.code != BELAY_OK || !session->is_open)
+        session->hooked.should_stop || !session->is_open ||
+        (session->failure.code != BELAY_OK && !session->failed_to_prepare))
         return 1;
-    return belay_coordinator_should_stop(session->coordinated.coordinator);
+    if (!belay_coordinator_should_stop(session->coordinated.coordinator))
+        return 0;
+    return !bly_recovery_after_helper(session) ||
+           belay_coordinator_should_stop(session->coordinated.coordinator);
 }
 
 void belay_monitored_session_request_stop(belay_monitored_session *session) {
@@ -198,9 +214,18 @@ belay_step *belay_step_prepare(belay_monitored_session *session, const char *con
         bly_fail_memory(err);
         return NULL;
     }
-    if (bly_step_make(step, session->graph, feeds, fetches, targets, err) != BELAY_OK) {
+    /* A loop over a step that could not be prepared runs nothing; so closing must tell. */
+    if (session->failed_to_prepare)
+        belay_error_clear(&session->failure);
+    session->failed_to_prepare = 0;
+    BLY_LOCAL_ERROR(mine);
+    if (bly_step_make(step, session->graph, feeds, fetches, targets, &mine) != BELAY_OK) {
         bly_step_clean_up(step);
         bly_free(step);
+        session->failed_to_prepare = session->failure.code == BELAY_OK;
+        if (session->failed_to_prepare)
+            bly_error_copy(&session->failure, &mine);
+        bly_error_copy(err, &mine);
         return NULL;
     }
     step->session = session;
@@ -215,10 +240,16 @@ belay_code belay_step_run(belay_step *step, belay_tensor *const *inputs, belay_t
     if (!step)
         return belay_error_code(err) ? belay_error_code(err)
                                      : bly_fail(err, BELAY_INVALID_ARGUMENT, "step is NULL");
-    if (!outputs && step->request.fetch_count > 0)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "outputs is NULL, and the step has fetches");
     belay_monitored_session *session = step->session;
+    session->failed_to_prepare = 0;
+    if (!outputs && step->request.fetch_count > 0) {
+        bly_fail(&session->failure, BELAY_INVALID_ARGUMENT,
+                 "outputs is NULL, and the step has fetches");
+        bly_error_copy(err, &session->failure);
+        return BELAY_INVALID_ARGUMENT;
+    }
     belay_code code = bly_recovery_run(session, step, inputs, outputs, err);
+    /* A hook may have filled it and gone on. */
     if (code == BELAY_OK && session->failure.code != BELAY_OK)
         belay_error_clear(&session->failure);
     return code;

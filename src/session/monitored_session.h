@@ -21,7 +21,8 @@ struct belay_monitored_session {
     atomic_int stop_requested; /* belay_monitored_session_request_stop(), from anywhere */
     uint32_t was_restored;
     belay_step *steps;
-    belay_error failure; /* of the last step; BELAY_OK after one that went well */
+    belay_error failure;   /* of the last step; BELAY_OK after one that went well */
+    int failed_to_prepare; /* failure is of belay_step_prepare(), which may be tried again */
 };
 
 #endif

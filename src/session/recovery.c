@@ -80,32 +80,56 @@ static belay_code recover(belay_monitored_session *session, const belay_error *c
     return code;
 }
 
+int bly_recovery_after_helper(belay_monitored_session *session) {
+    BLY_LOCAL_ERROR(cause);
+    if (!session->recovers || !is_preemption(bly_coordinated_error(&session->coordinated, &cause)))
+        return 0;
+    return recover(session, &cause, &session->failure) == BELAY_OK;
+}
+
+/* A run that failed is repeated; where each repetition fails too, in sessions that are made well,
+ * nothing but this ends it (BUG-16). `backoff` is started at the first recovery of a run. */
+static int may_repeat(belay_monitored_session *session, bly_backoff *backoff, int recoveries) {
+    if (recoveries == 0) {
+        bly_backoff_start(backoff, session->budget_secs, LONGEST_PAUSE_SECS,
+                          &session->stop_requested, NULL);
+        return !atomic_load(&session->stop_requested);
+    }
+    bly_backoff_result result = bly_backoff_pause(backoff);
+    if (result == BLY_BACKOFF_EXPIRED)
+        bly_error_prefix(&session->failure, "gave up after %d recoveries in %.0f s: ", recoveries,
+                         bly_backoff_elapsed_secs(backoff));
+    return result == BLY_BACKOFF_AGAIN;
+}
+
 belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,
                             belay_tensor *const *inputs, belay_tensor **outputs, belay_error *err) {
-    for (;;) {
-        belay_code code;
-        if (session->is_open) {
-            code = bly_coordinated_run(&session->coordinated, step, inputs, outputs,
-                                       &session->failure);
-        } else {
-            /* A recovery failed before. */
-            code = bly_recovery_create(session, &session->failure);
-            if (code == BELAY_OK)
-                continue;
-        }
-        if (code == BELAY_OK)
-            return code;
-        if (!session->recovers || !is_preemption(code) || !session->is_open ||
-            atomic_load(&session->stop_requested)) {
-            bly_error_copy(err, &session->failure);
-            return code;
-        }
-        BLY_LOCAL_ERROR(cause);
-        bly_error_copy(&cause, &session->failure);
-        code = recover(session, &cause, &session->failure);
-        if (code != BELAY_OK) {
-            bly_error_copy(err, &session->failure);
-            return code;
-        }
+    bly_backoff backoff;
+    belay_error *failure = &session->failure;
+    int wants_stop = 0;
+    /* BUG-79: what ended the last recovery for good stays the session's error. */
+    if (!session->is_open && failure->code != BELAY_OK && !is_preemption(failure->code)) {
+        bly_error_copy(err, failure);
+        return failure->code;
     }
+    if (failure->code != BELAY_OK)
+        belay_error_clear(failure);
+    belay_code code = session->is_open ? BELAY_OK : bly_recovery_create(session, failure);
+    for (int recoveries = 0; code == BELAY_OK; recoveries++) {
+        code = bly_coordinated_run(&session->coordinated, step, inputs, outputs, failure);
+        wants_stop |= session->hooked.should_stop;
+        if (code == BELAY_OK || !session->recovers || !is_preemption(code) ||
+            !may_repeat(session, &backoff, recoveries))
+            break;
+        BLY_LOCAL_ERROR(cause);
+        bly_error_copy(&cause, failure);
+        belay_error_clear(failure);
+        code = recover(session, &cause, failure);
+    }
+    /* A stop that a hook asked for in a run which then failed holds after the repetition
+     * (BUG-78). */
+    session->hooked.should_stop = wants_stop;
+    if (code != BELAY_OK)
+        bly_error_copy(err, failure);
+    return code;
 }

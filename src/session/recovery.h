@@ -7,6 +7,11 @@
  * used up, or a stop is requested (WS-05, BUG-16). */
 belay_code bly_recovery_create(belay_monitored_session *session, belay_error *err);
 
+/* Where a helper thread has reported that a task went away: closes, and makes the session anew
+ * (WS-08). 1 where that worked; 0 where there was nothing to recover from, or it failed, which
+ * session->failure then says. */
+int bly_recovery_after_helper(belay_monitored_session *session);
+
 /* Runs a step, recovering where that may help (WS-06, WS-07). On error session->failure holds it
  * too. */
 belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,

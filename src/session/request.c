@@ -36,10 +36,20 @@ static belay_code describe_feed(bly_feed *feed, const belay_graph *graph, TF_Out
     return bly_runtime_finish(rt, status, err);
 }
 
+/* A feed that the graph does not have is a wrong argument (ER-04), not a missing name (ER-03). */
+static belay_code find_feed(const bly_request *request, const char *name, TF_Output *out,
+                            belay_error *err) {
+    belay_code code = bly_graph_find_raw_output(request->graph, name, out, err);
+    if (code != BELAY_NOT_FOUND)
+        return code;
+    if (err)
+        err->code = BELAY_INVALID_ARGUMENT;
+    return BELAY_INVALID_ARGUMENT;
+}
+
 static belay_code resolve_feeds(bly_request *request, const char *const *names, belay_error *err) {
     for (size_t i = 0; i < request->feed_count; i++) {
-        belay_code code =
-            bly_graph_find_raw_output(request->graph, names[i], &request->inputs[i], err);
+        belay_code code = find_feed(request, names[i], &request->inputs[i], err);
         if (code != BELAY_OK)
             return code;
         for (size_t j = 0; j < i; j++)
@@ -199,15 +209,16 @@ static belay_code put(const bly_runtime *rt, TF_Tensor *value, belay_tensor **pl
     return BELAY_OK;
 }
 
-/* Makes values[index] independent of the graph where it may be a variable's live buffer (BUG-73).
- */
-static belay_code detach(const bly_request *request, TF_Tensor **value, belay_error *err) {
-    const bly_runtime *rt = request->graph->rt;
-    TF_Tensor *copy = bly_tensor_copy(rt, *value);
-    if (!copy)
-        return bly_fail_memory(err);
-    rt->DeleteTensor(*value);
-    *value = copy;
+belay_code bly_detach_values(const belay_graph *graph, TF_Tensor **values, size_t count,
+                             belay_error *err) {
+    const bly_runtime *rt = graph->rt;
+    for (size_t i = 0; graph->has_reference_variables && i < count; i++) {
+        TF_Tensor *copy = bly_tensor_copy(rt, values[i]);
+        if (!copy)
+            return bly_fail_memory(err);
+        rt->DeleteTensor(values[i]);
+        values[i] = copy;
+    }
     return BELAY_OK;
 }
 
@@ -233,15 +244,9 @@ belay_code bly_request_deliver(const bly_request *request, belay_tensor *const *
                                TF_Tensor **values, belay_tensor **outputs, belay_error *err) {
     const bly_runtime *rt = request->graph->rt;
     belay_code code = BELAY_OK;
-    for (size_t i = 0; request->graph->has_reference_variables && i < request->output_count; i++)
-        if (code == BELAY_OK)
-            code = detach(request, &values[i], err);
     for (size_t i = 0; code == BELAY_OK && outputs && i < request->fetch_count; i++) {
         TF_Tensor *value = take_value(request, i, values, inputs, outputs);
         code = value ? put(rt, value, &outputs[i], err) : bly_fail_memory(err);
     }
-    for (size_t i = 0; i < request->output_count; i++)
-        if (values[i])
-            rt->DeleteTensor(values[i]);
     return code;
 }

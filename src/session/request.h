@@ -40,8 +40,13 @@ void bly_request_clean_up(bly_request *request);
 belay_code bly_request_check_inputs(const bly_request *request, belay_tensor *const *inputs,
                                     belay_error *err);
 
-/* Hands the fetched values out; `values` (output_count of them) are given, whatever the result.
- * `inputs` is needed for fetches that are fed. */
+/* Makes fetched values independent of the graph, where some may be the live buffers of reference
+ * variables (BUG-73): before anything else runs, hooks included. */
+belay_code bly_detach_values(const belay_graph *graph, TF_Tensor **values, size_t count,
+                             belay_error *err);
+
+/* Hands the fetched values out: those of `values` (output_count of them) that are become NULL, and
+ * the caller deletes the others. `inputs` is needed for fetches that are fed. */
 belay_code bly_request_deliver(const bly_request *request, belay_tensor *const *inputs,
                                TF_Tensor **values, belay_tensor **outputs, belay_error *err);
 

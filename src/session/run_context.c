@@ -28,10 +28,11 @@ static belay_code only_before(const belay_run_context *run, const char *what, be
     return bly_fail(err, BELAY_FAILED_PRECONDITION, "a hook can %s only in before_run", what);
 }
 
-/* Two arrays that grow together. */
+/* Arrays that grow together. */
 static int grow_outputs(belay_run_context *run) {
     return bly_grow(&run->outputs, run->output_count, &run->output_capacity,
                     sizeof *run->outputs) &&
+           bly_grow(&run->asked, run->output_count, &run->asked_capacity, sizeof *run->asked) &&
            bly_grow(&run->values, run->output_count, &run->value_capacity, sizeof *run->values) &&
            bly_grow(&run->value_tensors, run->output_count, &run->value_tensor_capacity,
                     sizeof *run->value_tensors);
@@ -39,9 +40,7 @@ static int grow_outputs(belay_run_context *run) {
 
 static int grow_inputs(belay_run_context *run) {
     return bly_grow(&run->inputs, run->input_count, &run->input_capacity, sizeof *run->inputs) &&
-           bly_grow(&run->in, run->input_count, &run->in_capacity, sizeof *run->in) &&
-           bly_grow(&run->input_tensors, run->input_count, &run->input_tensor_capacity,
-                    sizeof *run->input_tensors);
+           bly_grow(&run->in, run->input_count, &run->in_capacity, sizeof *run->in);
 }
 
 static size_t find(const TF_Output *list, size_t count, TF_Output wanted) {
@@ -66,7 +65,7 @@ belay_code belay_run_context_fetch(belay_run_context *run, belay_output output, 
         run->values[at] = NULL;
         run->outputs[run->output_count++] = wanted;
     }
-    run->sources[run->source_count++] = (int32_t)at;
+    run->sources[run->source_count++] = at;
     run->slot->value_count++;
     return BELAY_OK;
 }
@@ -100,10 +99,9 @@ belay_code belay_run_context_feed(belay_run_context *run, belay_output output, b
 const belay_tensor *belay_run_context_value(belay_run_context *run, size_t index) {
     if (run->before || !run->slot || index >= run->slot->value_count)
         return NULL;
-    int32_t source = run->sources[run->slot->first_value + index];
-    belay_tensor *tensor =
-        source >= 0 ? &run->value_tensors[source] : &run->input_tensors[-1 - source];
+    size_t source = run->sources[run->slot->first_value + index];
+    belay_tensor *tensor = &run->value_tensors[source];
     tensor->rt = run->hooked->rt;
-    tensor->tf = source >= 0 ? run->values[source] : run->in[-1 - source];
+    tensor->tf = run->values[source];
     return tensor->tf ? tensor : NULL;
 }

@@ -214,13 +214,34 @@ static belay_code fill_saver(belay_scaffold *scaffold, belay_error *err) {
     return mine.code;
 }
 
+/* A ready op may be an operation, or a tensor (SM-41); so for all of them an op must be there. */
+static belay_code check_piece(const belay_scaffold *scaffold, const char *piece, belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    if (!piece || bly_graph_find_target(scaffold->graph, piece, &mine))
+        return BELAY_OK;
+    bly_error_copy(err, &mine);
+    return mine.code;
+}
+
+static belay_code check_pieces(const belay_scaffold *scaffold, belay_error *err) {
+    const char *const pieces[] = {scaffold->init_op, scaffold->ready_op,
+                                  scaffold->ready_for_local_init_op, scaffold->local_init_op,
+                                  scaffold->summary_op};
+    belay_code code = BELAY_OK;
+    for (size_t i = 0; code == BELAY_OK && i < sizeof pieces / sizeof pieces[0]; i++)
+        code = check_piece(scaffold, pieces[i], err);
+    return code;
+}
+
 /* SC-03, in TensorFlow's order. */
 belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
     if (!scaffold)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "scaffold is NULL");
     if (scaffold->finalized)
         return BELAY_OK;
-    belay_code code = fill_op(scaffold, "init_op", &scaffold->init_op, bly_build_init_op, err);
+    belay_code code = check_pieces(scaffold, err);
+    if (code == BELAY_OK)
+        code = fill_op(scaffold, "init_op", &scaffold->init_op, bly_build_init_op, err);
     if (code == BELAY_OK)
         code = fill_tensor(scaffold, "ready_op", &scaffold->ready_op, build_ready_op, err);
     if (code == BELAY_OK)

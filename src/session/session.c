@@ -198,9 +198,12 @@ belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, con
 }
 
 belay_code belay_session_global_step(belay_session *session, int64_t *out_step, belay_error *err) {
-    const bly_global_step *step = &session->graph->global_step;
     TF_Tensor *value = NULL;
     *out_step = -1;
+    if (!session)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "session is NULL");
+    const bly_global_step *step = &session->graph->global_step;
     if (!step->read.oper)
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "%s has no global step",
                         session->graph->path);
@@ -210,6 +213,11 @@ belay_code belay_session_global_step(belay_session *session, int64_t *out_step, 
     *out_step = (int64_t)bly_tensor_integer(session->rt, value);
     session->rt->DeleteTensor(value);
     return BELAY_OK;
+}
+
+static int is_empty(const belay_graph *graph) {
+    size_t at = 0;
+    return graph->rt->GraphNextOperation(graph->tf, &at) == NULL;
 }
 
 /* Runs a resolved request once: what belay_session_run() does after the names. */
@@ -232,8 +240,13 @@ static belay_code run_request(belay_session *session, const bly_request *request
                                request->outputs, values, request->output_count, request->targets,
                                request->target_count, err);
     if (code == BELAY_OK)
+        code = bly_detach_values(session->graph, values, request->output_count, err);
+    if (code == BELAY_OK)
         code = bly_request_deliver(request, inputs, values, outputs, err);
 out:
+    for (size_t i = 0; values && i < request->output_count; i++)
+        if (values[i])
+            session->rt->DeleteTensor(values[i]);
     bly_free(in);
     bly_free(values);
     return code;
@@ -254,7 +267,7 @@ belay_code belay_session_run(belay_session *session, const char *const *feeds,
         return code;
     if (atomic_load(&session->closed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
-    if (belay_graph_op_count(session->graph) == 0)
+    if (is_empty(session->graph))
         return bly_fail(err, BELAY_FAILED_PRECONDITION,
                         "The Session graph is empty. Add operations to the graph before calling "
                         "run().");

@@ -191,7 +191,10 @@ belay_session *bly_session_creator_create(belay_session_creator *creator, const 
     session.config = creator->config;
     session.config_size = creator->config_size;
     bly_session_manager_watch(creator->manager, stop);
-    return creator->is_worker ? belay_session_manager_wait_for_session(creator->manager, &session,
+    belay_session *made = creator->is_worker
+                              ? belay_session_manager_wait_for_session(creator->manager, &session,
                                                                        creator->max_wait_secs, err)
                               : create_chief(creator, &session, out_restored, err);
+    bly_session_manager_watch(creator->manager, NULL); /* the creator may outlive `stop` */
+    return made;
 }

@@ -19,6 +19,8 @@ _Static_assert(sizeof(belay_prepare_options) ==
                    offsetof(belay_prepare_options, reserved) + sizeof(uint32_t),
                "no tail padding");
 
+#define KNOWN_FLAGS (BELAY_PREPARE_REQUIRE_CHECKPOINT | BELAY_PREPARE_WAIT_FOR_CHECKPOINT)
+
 #define RECOVERY_WAIT_SECS 30.0
 #define MAX_WAIT_SECS      7200.0
 
@@ -131,15 +133,26 @@ void bly_session_manager_watch(belay_session_manager *manager, const atomic_int 
 /* ---- readiness (SM-40 to SM-47) ---- */
 
 /* Joins the elements of a ready op's value: names of what is not initialised. */
-static void put_names(const belay_graph *graph, const TF_Tensor *value, bly_buf *why) {
-    const bly_runtime *rt = graph->rt;
-    int64_t count = rt->TensorElementCount(value);
-    const TF_TString *names = rt->TensorData(value);
+static void put_elements(const bly_runtime *rt, const TF_Tensor *value, bly_buf *why) {
     bly_buf_puts(why, "Variables not initialized: ");
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < rt->TensorElementCount(value); i++) {
+        size_t len = 0;
+        const char *text = bly_tensor_string(rt, value, i, &len);
         bly_buf_puts(why, i ? ", " : "");
-        bly_buf_append(why, rt->StringGetDataPointer(&names[i]), rt->StringGetSize(&names[i]));
+        if (text)
+            bly_buf_append(why, text, len);
+        else
+            bly_buf_printf(why, "%g", bly_tensor_number(rt, value, i));
     }
+}
+
+/* SM-41; but of int32 elements only zeros say nothing is missing (BUG-64). */
+static int is_ready_value(const bly_runtime *rt, const TF_Tensor *value) {
+    int64_t count = value ? rt->TensorElementCount(value) : 0;
+    int ready = count == 0 || rt->TensorType(value) == TF_INT32;
+    for (int64_t i = 0; ready && i < count; i++)
+        ready = bly_tensor_number(rt, value, i) == 0;
+    return ready;
 }
 
 /* Evaluates a ready op. *out_ready is 0 with the reason in `why`. An error other than "not ready"
@@ -156,26 +169,23 @@ static belay_code check_ready(const belay_session_manager *manager, belay_sessio
     BLY_LOCAL_ERROR(mine);
     belay_code code = is_op ? bly_session_run_op(session, ready.oper, &mine)
                             : bly_session_fetch(session, ready, &value, &mine);
-    if (code == BELAY_FAILED_PRECONDITION && strstr(mine.message, "uninitialized")) {
-        *out_ready = 0; /* SM-43 */
+    if (code == BELAY_FAILED_PRECONDITION) {
+        /* SM-43; the code decides, since a table says it in other words than a variable (BUG-65).
+         */
+        if (!strstr(mine.message, "uninitialized"))
+            bly_warn("ready op %s, taken as not ready: %s", rt->OperationName(ready.oper),
+                     mine.message);
+        *out_ready = 0;
         bly_buf_puts(why, mine.message);
         return BELAY_OK;
     }
     if (code != BELAY_OK) {
-        if (code == BELAY_FAILED_PRECONDITION)
-            bly_warn("ready_op %s: %s", rt->OperationName(ready.oper), mine.message);
         bly_error_copy(err, &mine);
         return code;
     }
-    if (value && rt->TensorType(value) == TF_STRING && rt->TensorElementCount(value) > 0) {
-        *out_ready = 0;
-        put_names(manager->graph, value, why);
-    } else if (value && rt->TensorType(value) != TF_STRING && rt->TensorType(value) != TF_INT32 &&
-               rt->TensorElementCount(value) > 0) {
-        *out_ready = 0;
-        bly_buf_printf(why, "Variables not initialized: %lld elements of %s",
-                       (long long)rt->TensorElementCount(value), rt->OperationName(ready.oper));
-    }
+    *out_ready = is_ready_value(rt, value);
+    if (!*out_ready)
+        put_elements(rt, value, why);
     if (value)
         rt->DeleteTensor(value);
     return BELAY_OK;
@@ -329,7 +339,10 @@ static belay_code read_prepare_options(belay_session_manager *manager,
     if (options->checkpoint_dir && options->checkpoint_filename_with_path)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "Can not provide both checkpoint_dir and checkpoint_filename_with_path.");
-    return BELAY_OK;
+    if (options->flags & ~KNOWN_FLAGS || options->reserved)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "belay_prepare_options has an option set that is not known");
+    return bly_check_secs("max_wait_secs", options->max_wait_secs, err);
 }
 
 static const char *or_none(const char *name) {
@@ -494,6 +507,8 @@ belay_session *belay_session_manager_wait_for_session(belay_session_manager *man
             bly_fail(err, BELAY_INVALID_ARGUMENT, "manager is NULL");
         return NULL;
     }
+    if (bly_check_secs("max_wait_secs", max_wait_secs, err) != BELAY_OK)
+        return NULL;
     if (!session_options || !session_options->target || !*session_options->target)
         bly_warn("waiting for a session in this process: its variables are private, so nobody "
                  "else can initialise them (BUG-26)");
@@ -516,7 +531,8 @@ belay_session *belay_session_manager_wait_for_session(belay_session_manager *man
             bly_fail(err, BELAY_DEADLINE_EXCEEDED,
                      "Session was not ready after waiting %d secs. Ready_for_local_init_op: %s, "
                      "ready: %s",
-                     (int)max_wait_secs, local_why.len ? local_why.data : "None",
+                     max_wait_secs > 0 ? (int)max_wait_secs : 0,
+                     local_why.len ? local_why.data : "None",
                      ready_why.len ? ready_why.data : "None");
             break;
         }

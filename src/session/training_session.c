@@ -50,6 +50,7 @@ static int is_on(interval every) {
 typedef struct hook_list {
     belay_hook **hooks;
     size_t count;
+    int has_listeners; /* the options' listeners were given to one of them */
 } hook_list;
 
 static void hook_list_free(hook_list *list) {
@@ -130,7 +131,18 @@ static belay_code add_checkpoint_saver(hook_list *list, const belay_training_opt
     if (options->meta_graph_once)
         saver.flags |= BELAY_CHECKPOINT_SAVER_META_ONCE;
     BLY_LOCAL_ERROR(mine);
+    list->has_listeners = 1;
     return add_own(list, belay_checkpoint_saver_hook_new(&saver, &mine), &mine, err);
+}
+
+/* Listeners are given, to the hook that saves: it destroys them. Where there is none this does. */
+static void destroy_listeners(const belay_training_options *options) {
+    for (size_t i = 0; options->listeners && i < options->listener_count; i++) {
+        const belay_checkpoint_listener *listener = &options->listeners[i];
+        if (listener->vtable && listener->vtable->struct_size >= sizeof *listener->vtable &&
+            listener->vtable->destroy)
+            listener->vtable->destroy(listener->self);
+    }
 }
 
 /* MS-31, MS-32. */
@@ -177,7 +189,7 @@ static belay_session_creator *make_creator(belay_graph *graph,
 static belay_monitored_session *open_with(belay_graph *graph, const belay_training_options *options,
                                           belay_scaffold *scaffold, belay_error *err) {
     belay_monitored_session_options monitored = BELAY_MONITORED_SESSION_OPTIONS_INIT;
-    hook_list list = {NULL, 0};
+    hook_list list = {NULL, 0, 0};
     belay_monitored_session *session = NULL;
     monitored.creator = make_creator(graph, options, scaffold, err);
     if (monitored.creator && collect_hooks(&list, options, scaffold, err) == BELAY_OK) {
@@ -188,6 +200,8 @@ static belay_monitored_session *open_with(belay_graph *graph, const belay_traini
         monitored.threads = options->threads;
         session = belay_monitored_session_open(graph, &monitored, err);
     }
+    if (!list.has_listeners)
+        destroy_listeners(options);
     hook_list_free(&list);
     belay_session_creator_free(monitored.creator);
     return session;
@@ -197,19 +211,21 @@ belay_monitored_session *belay_monitored_training_session_open(belay_graph *grap
                                                                const belay_training_options *given,
                                                                belay_error *err) {
     belay_training_options options;
-    if (!graph) {
-        if (belay_error_code(err) == BELAY_OK)
-            bly_fail(err, BELAY_INVALID_ARGUMENT, "graph is NULL");
-        return NULL;
-    }
+    belay_scaffold *scaffold = NULL;
     if (bly_options_read(&options, sizeof options, given, "belay_training_options", err) !=
         BELAY_OK)
         return NULL;
     /* MS-38: one scaffold for creator and hooks. */
-    belay_scaffold *scaffold = options.scaffold ? bly_scaffold_ref(options.scaffold)
-                                                : belay_scaffold_new(graph, NULL, err);
-    if (!scaffold)
+    if (options.reserved)
+        bly_fail(err, BELAY_INVALID_ARGUMENT, "belay_training_options.reserved must be 0");
+    else if (graph && options.scaffold)
+        scaffold = bly_scaffold_ref(options.scaffold);
+    else
+        scaffold = belay_scaffold_new(graph, NULL, err);
+    if (!scaffold) {
+        destroy_listeners(&options);
         return NULL;
+    }
     belay_monitored_session *session = open_with(graph, &options, scaffold, err);
     belay_scaffold_free(scaffold);
     return session;

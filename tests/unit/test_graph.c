@@ -1,0 +1,398 @@
+/* Graphs over the scripted runtime: what is in a MetaGraphDef, and every way to run out of memory.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "failing_alloc.h"
+#include "graph/builder.h"
+#include "graph/defaults.h"
+#include "graph/index.h"
+#include "graph/kind.h"
+#include "graph/wire_cursor.h"
+#include "scripted_runtime.h"
+#include "wire/unpack.h"
+
+#include <belay/log.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char last_log[512];
+
+static void keep_log(void *self, belay_log_level level, const char *message) {
+    (void)self;
+    (void)level;
+    snprintf(last_log, sizeof last_log, "%s", message);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    scripted_install();
+    belay_log_set_callback(keep_log, NULL, BELAY_LOG_WARNING);
+    last_log[0] = '\0';
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    belay_log_set_callback(NULL, NULL, BELAY_LOG_WARNING);
+    scripted_uninstall();
+    return 0;
+}
+
+static belay_graph *make(const char *text) {
+    BLY_LOCAL_ERROR(err);
+    belay_graph *graph = scripted_graph(text, &err);
+    if (!graph)
+        fail_msg("%s", err.message);
+    return graph;
+}
+
+static int has_problem(const belay_graph *graph, const char *part) {
+    for (size_t i = 0; i < belay_graph_problem_count(graph); i++)
+        if (strstr(belay_graph_problem(graph, i), part))
+            return 1;
+    return 0;
+}
+
+/* ---- wire format ---- */
+
+static void test_cursor__walks_every_kind_of_field(void **state) {
+    static const uint8_t bytes[] = {0x08, 0xac, 0x02,                     /* 1: 300 */
+                                    0x12, 0x02, 'h',  'i',                /* 2: "hi" */
+                                    0x19, 1,    2,    3,   4, 5, 6, 7, 8, /* 3: eight bytes */
+                                    0x25, 1,    2,    3,   4,             /* 4: four bytes */
+                                    0xfa, 0x3f, 0x00};                    /* 1023: "" */
+    static const uint32_t numbers[] = {1, 2, 3, 4, 1023};
+    (void)state;
+    bly_cursor cursor = bly_cursor_over(bytes, sizeof bytes);
+    bly_field field;
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(bly_cursor_next(&cursor, &field), 1);
+        assert_int_equal(field.number, numbers[i]);
+        if (i == 0)
+            assert_int_equal(field.value, 300);
+        if (i == 1)
+            assert_memory_equal(field.data, "hi", field.size);
+    }
+    assert_int_equal(bly_cursor_next(&cursor, &field), 0);
+    assert_false(cursor.broken);
+    for (size_t len = 0; len < sizeof bytes;
+         len++) { /* every cut ends, broken or between two fields */
+        cursor = bly_cursor_over(bytes, len);
+        size_t fields = 0;
+        while (bly_cursor_next(&cursor, &field))
+            fields++;
+        assert_true(fields <= 4);
+        assert_int_equal(cursor.broken,
+                         !(len == 0 || len == 3 || len == 7 || len == 16 || len == 21));
+    }
+}
+
+static void test_cursor__stops_at_nonsense(void **state) {
+    static const struct {
+        uint8_t bytes[12];
+        size_t len;
+    } cases[] = {{{0x00, 0x01}, 2},       /* field 0 */
+                 {{0x0b}, 1},             /* a group */
+                 {{0x0e, 0x00}, 2},       /* no such type */
+                 {{0x12, 0xff, 0x01}, 3}, /* longer than the rest */
+                 {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 11}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bly_cursor cursor = bly_cursor_over(cases[i].bytes, cases[i].len);
+        bly_field field;
+        assert_int_equal(bly_cursor_next(&cursor, &field), 0);
+        assert_true(cursor.broken);
+        assert_int_equal(bly_cursor_next(&cursor, &field), 0);
+    }
+}
+
+/* MG-04 */
+static void test_kind__tells_text_from_damage(void **state) {
+    static const struct {
+        const char *text;
+        belay_code code;
+    } cases[] = {{"graph_def {\n}\n", BELAY_UNIMPLEMENTED},
+                 {"\n\n  collection_def: {", BELAY_UNIMPLEMENTED},
+                 {"# a comment\nsaver_def {", BELAY_UNIMPLEMENTED},
+                 {"node {\n", BELAY_DATA_LOSS},
+                 {"hello {", BELAY_DATA_LOSS},
+                 {"\x08\x01", BELAY_DATA_LOSS},
+                 {"\x12\x03\x0a\x01\x61", BELAY_OK}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        BLY_LOCAL_ERROR(err);
+        assert_int_equal(bly_check_kind("a file", cases[i].text, strlen(cases[i].text), &err),
+                         cases[i].code);
+        assert_true(cases[i].code == BELAY_OK || strstr(err.message, "a file") == err.message);
+    }
+    assert_int_equal(bly_check_kind("x", "", 0, NULL), BELAY_DATA_LOSS);
+}
+
+/* ---- collections and variables ---- */
+
+/* MG-10: a collection of nodes holds names of ops and of tensors. */
+static void test_collections__hold_ops_and_tensors(void **state) {
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    belay_graph *graph = make("a = Const() dtype=float value=1\n"
+                              "collection mixed: a, a:0\n");
+    assert_string_equal(belay_graph_collection_node(graph, "mixed", 1), "a:0");
+    assert_int_equal(bly_graph_add_to_collection(graph, "mixed", "a", &err), BELAY_OK);
+    assert_int_equal(belay_graph_collection_size(graph, "mixed"), 3);
+    assert_int_equal(bly_graph_add_to_collection(graph, "fresh", "a", &err), BELAY_OK);
+    assert_int_equal(belay_graph_collection_kind(graph, "fresh"), BELAY_COLLECTION_NODES);
+    assert_string_equal(belay_graph_collection_name(graph, 0), "fresh");
+    assert_int_equal(bly_graph_add_bytes_to_collection(graph, "fresh", "x", 1, &err),
+                     BELAY_INVALID_ARGUMENT);
+    belay_graph_free(graph);
+}
+
+/* MG-23: a variable that is in several collections is one. */
+static void test_variables__are_counted_once(void **state) {
+    (void)state;
+    belay_graph *graph =
+        make(SCRIPTED_GLOBAL_STEP "variable global_step in variables, local_variables: "
+                                  "initializer=global_step/Assign snapshot=global_step/Read:0\n");
+    assert_int_equal(belay_graph_variable_count(graph), 1);
+    assert_int_equal(graph->local_count, 0);
+    belay_graph_free(graph);
+}
+
+static void expect_damage(const char *text, const char *part) {
+    BLY_LOCAL_ERROR(err);
+    size_t len;
+    void *bytes = scripted_graph_bytes(text, &len);
+    belay_graph *graph = bly_graph_from_bytes("broken.meta", bytes, len, &err);
+    free(bytes);
+    assert_null(graph);
+    if (err.code != BELAY_DATA_LOSS || !strstr(err.message, part) ||
+        !strstr(err.message, "broken.meta"))
+        fail_msg("'%s' is not in %s '%s'", part, belay_code_name(err.code), err.message);
+}
+
+static void test_variables__must_fit_the_graph(void **state) {
+    (void)state;
+    expect_damage("variable w in variables: initializer=w/Assign\n", "the op 'w:0' of variable");
+    expect_damage("w = VarHandleOp() dtype=float shape=[] shared_name=\"w\"\n"
+                  "variable w in variables: initializer=w/Assign\n",
+                  "the initializer 'w/Assign' of variable 'w'");
+    expect_damage("w = VarHandleOp() dtype=float shape=[] shared_name=\"w\"\n"
+                  "variable w in variables: snapshot=w/Read:0\n",
+                  "the value 'w/Read:0' of variable 'w'");
+}
+
+/* MG-27 */
+static void test_load__refuses_unbound_inputs(void **state) {
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    assert_null(scripted_graph("a = Const() dtype=float value=1\n"
+                               "collection unbound_inputs: a\n",
+                               &err));
+    assert_int_equal(err.code, BELAY_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "1 unbound inputs"));
+}
+
+/* MG-22 and MG-25: odd collections are said and passed over. */
+static void test_load__tolerates_odd_collections(void **state) {
+    static const uint8_t unset[] = {0x12, 0x00, /* graph_def */
+                                    0x22, 0x07, 0x0a, 0x03, 'o', 'd', 'd', 0x12, 0x00};
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    belay_graph *graph = bly_graph_from_bytes("odd.meta", unset, sizeof unset, &err);
+    assert_non_null(graph);
+    assert_int_equal(belay_graph_collection_count(graph), 0);
+    assert_true(has_problem(graph, "'odd'"));
+    assert_non_null(strstr(last_log, "'odd'"));
+    belay_graph_free(graph);
+
+    graph = make("w = VarHandleOp() dtype=float shape=[2] shared_name=\"w\"\n"
+                 "w/Read = ReadVariableOp(w) dtype=float\n"
+                 "collection variables: w:0\n");
+    assert_int_equal(belay_graph_variable_count(graph), 1);
+    assert_string_equal(belay_graph_variable(graph, 0)->name, "w");
+    assert_int_equal(belay_graph_variable(graph, 0)->dims[0], 2);
+    assert_null(belay_graph_variable(graph, 0)->initializer);
+    assert_non_null(graph->variables[0].snapshot.oper);
+    assert_non_null(strstr(last_log, "names only"));
+    assert_true(has_problem(graph, "has no initializer"));
+    belay_graph_free(graph);
+}
+
+/* BUG-62, MG-19 */
+static void test_problems__name_resources_that_nothing_fills(void **state) {
+    static const char table[] = "table = HashTableV2() key_dtype=string value_dtype=int64\n"
+                                "keys = Const() dtype=string value=[\"a\"]\n"
+                                "values = Const() dtype=int64 value=[1]\n"
+                                "fill = InitializeTableV2(table, keys, values)\n";
+    char text[1024];
+    (void)state;
+    belay_graph *graph = make(table);
+    assert_true(has_problem(graph, "'table' is filled by operation 'fill'"));
+    belay_graph_free(graph);
+    snprintf(text, sizeof text, "%scollection table_initializer: fill\n", table);
+    graph = make(text);
+    assert_false(has_problem(graph, "'table'"));
+    belay_graph_free(graph);
+    snprintf(text, sizeof text, "%sgroup = NoOp(^fill)\ncollection local_init_op: group\n", table);
+    graph = make(text);
+    assert_false(has_problem(graph, "'table'"));
+    belay_graph_free(graph);
+    graph = make("table = MutableHashTableV2() key_dtype=string value_dtype=int64\n");
+    assert_true(has_problem(graph, "will not be in checkpoints"));
+    belay_graph_free(graph);
+}
+
+static void test_problems__name_what_collections_lack_or_have_twice(void **state) {
+    (void)state;
+    belay_graph *graph = make("a = NoOp()\nb = NoOp()\n"
+                              "collection train_op: a, a\n"
+                              "collection init_op: a, b\n"
+                              "collection losses: gone:0\n");
+    assert_false(has_problem(graph, "train_op"));
+    assert_true(has_problem(graph, "'init_op' has 2 members"));
+    assert_true(has_problem(graph, "'losses' names 'gone:0', which is not in the graph"));
+    belay_graph_free(graph);
+}
+
+/* ---- ownership ---- */
+
+static void test_graph__lives_as_long_as_somebody_holds_it(void **state) {
+    (void)state;
+    belay_graph *graph = make(SCRIPTED_GLOBAL_STEP);
+    belay_graph *again = bly_graph_ref(graph);
+    belay_graph_free(graph);
+    assert_int_equal(scripted_alive().graphs, 1);
+    assert_true(belay_graph_has_op(again, "global_step"));
+    belay_graph_free(again);
+    assert_int_equal(scripted_alive().graphs, 0);
+    belay_graph_free(NULL);
+    assert_int_equal(belay_graph_variable_count(NULL), 0);
+    assert_null(belay_graph_raw(NULL));
+    assert_int_equal(belay_graph_op_count(NULL), 0);
+}
+
+/* ---- devices ---- */
+
+static void test_device__has_one_spelling(void **state) {
+    static const char *const cases[][3] = {
+        {"", "", "/device:CPU:0"},
+        {"/cpu:0", "/device:CPU:0", "/device:CPU:0"},
+        {"/device:gpu:1", "/device:GPU:1", "/device:CPU:0"},
+        {"/job:ps/task:1", "/job:ps/task:1", "/job:ps/task:1/device:CPU:0"},
+        {"/job:ps/replica:0/task:1/GPU:0", "/job:ps/replica:0/task:1/device:GPU:0",
+         "/job:ps/replica:0/task:1/device:CPU:0"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *canonical = bly_device_canonical(cases[i][0]), *cpu = bly_device_on_cpu(cases[i][0]);
+        assert_string_equal(canonical, cases[i][1]);
+        assert_string_equal(cpu, cases[i][2]);
+        free(canonical);
+        free(cpu);
+    }
+}
+
+/* ---- torture ---- */
+
+static const char whole[] = SCRIPTED_GLOBAL_STEP SCRIPTED_TRAIN
+    "w = VariableV2() dtype=float shape=[2,2]\n"
+    "w/zeros = Const() dtype=float value=0\n"
+    "w/Assign = Assign(w, w/zeros)\n"
+    "w/read = Identity(w)\n"
+    "variable w in variables, trainable_variables: initializer=w/Assign snapshot=w/read:0 ref=1 "
+    "trainable=1\n"
+    "x = Placeholder() dtype=float shape=[2]\n"
+    "signature train: inputs x=x:0/float outputs y=w/read:0/float method=train\n"
+    "text = Const() dtype=string value=\"s\"\n"
+    "collection summaries: text:0\n";
+
+/* Loads a graph and builds all that can be built. */
+static belay_code build_all(const void *bytes, size_t len, belay_error *err) {
+    belay_graph *graph = bly_graph_from_bytes("whole.meta", bytes, len, err);
+    TF_Output output;
+    bly_side_saver side;
+    Bly__SaverDef *saver = NULL;
+    belay_code code = graph ? BELAY_OK : err->code;
+    if (code == BELAY_OK &&
+        (!bly_build_init_op(graph, err) || !bly_build_local_init_op(graph, err)))
+        code = err->code;
+    if (code == BELAY_OK)
+        code = bly_build_ready_op(graph, 1, &output, err);
+    if (code == BELAY_OK)
+        code = bly_build_summary_op(graph, &output, err);
+    if (code == BELAY_OK && !(saver = bly_build_saver(graph, err)))
+        code = err->code;
+    if (code == BELAY_OK)
+        code = bly_build_side_saver(graph, &side, err);
+    if (code == BELAY_OK) {
+        TF_Operation *train = bly_graph_op_of(graph, "train");
+        code = bly_graph_step_after(graph, NULL, 0, NULL, 0, &train, 1, &output, err);
+    }
+    bly_wire_free(saver);
+    belay_graph_free(graph);
+    return code;
+}
+
+static void test_graph__survives_memory_running_out(void **state) {
+    (void)state;
+    size_t len;
+    void *bytes = scripted_graph_bytes(whole, &len);
+    size_t harmless = 0; /* without memory a read of the step is made, but not remembered */
+    FAILING_ALLOC(n) {
+        BLY_LOCAL_ERROR(err);
+        belay_code code = build_all(bytes, len, &err);
+        int hit = failing_alloc_hit();
+        if (code != (hit ? BELAY_RESOURCE_EXHAUSTED : BELAY_OK)) {
+            if (code != BELAY_OK)
+                fail_msg("allocation %zu: %s '%s'", n, belay_code_name(code), err.message);
+            harmless++;
+        }
+    }
+    assert_true(harmless <= 1);
+    free(bytes);
+}
+
+static void test_create_global_step__survives_memory_running_out(void **state) {
+    static const char *const after[] = {"a", NULL};
+    (void)state;
+    FAILING_ALLOC(n) {
+        BLY_LOCAL_ERROR(err);
+        bly_mem_fail_at(0);
+        belay_graph *graph = make("a = NoOp()\n");
+        bly_mem_fail_at(n);
+        belay_code code = belay_graph_create_global_step(graph, after, &err);
+        if (failing_alloc_hit())
+            assert_int_equal(code, BELAY_RESOURCE_EXHAUSTED);
+        else
+            assert_int_equal(code, BELAY_OK);
+        belay_graph_free(graph);
+    }
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cursor__walks_every_kind_of_field),
+        cmocka_unit_test(test_cursor__stops_at_nonsense),
+        cmocka_unit_test(test_kind__tells_text_from_damage),
+        TEST(test_collections__hold_ops_and_tensors),
+        TEST(test_variables__are_counted_once),
+        TEST(test_variables__must_fit_the_graph),
+        TEST(test_load__refuses_unbound_inputs),
+        TEST(test_load__tolerates_odd_collections),
+        TEST(test_problems__name_resources_that_nothing_fills),
+        TEST(test_problems__name_what_collections_lack_or_have_twice),
+        TEST(test_graph__lives_as_long_as_somebody_holds_it),
+        TEST(test_device__has_one_spelling),
+        TEST(test_graph__survives_memory_running_out),
+        TEST(test_create_global_step__survives_memory_running_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

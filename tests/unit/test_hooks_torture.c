@@ -1,0 +1,85 @@
+/* All hooks in one session, with the n-th allocation failing, until nothing fails any more. */
+#include "failing_alloc.h"
+#include "hooks_fixture.h"
+
+static const char *const logged[] = {"loss", "global_step", NULL};
+
+/* Each hook is freed with the session or, where that was not made, here. */
+static belay_code make_hooks(fixture *f, belay_error *err) {
+    belay_stop_at_step_options stop = BELAY_STOP_AT_STEP_OPTIONS_INIT;
+    belay_checkpoint_saver_options saver = BELAY_CHECKPOINT_SAVER_OPTIONS_INIT;
+    belay_step_counter_options counter = BELAY_STEP_COUNTER_OPTIONS_INIT;
+    belay_logging_tensor_options logging = BELAY_LOGGING_TENSOR_OPTIONS_INIT;
+    belay_summary_saver_options summaries = BELAY_SUMMARY_SAVER_OPTIONS_INIT;
+    belay_nan_tensor_options nan = BELAY_NAN_TENSOR_OPTIONS_INIT;
+    stop.last_step = 3;
+    saver.checkpoint_dir = counter.output_dir = summaries.output_dir = folder_of(f);
+    saver.scaffold = f->scaffold;
+    saver.save_steps = 2;
+    saver.flags = BELAY_CHECKPOINT_SAVER_META_ONCE;
+    counter.every_n_steps = 1;
+    logging.tensors = logged;
+    logging.every_n_iter = 1;
+    logging.at_end = 1;
+    summaries.save_steps = 1;
+    summaries.summary_op = "summary";
+    nan.loss_tensor = "loss";
+    belay_hook *hooks[] = {
+        belay_stop_at_step_hook_new(&stop, err),       belay_step_counter_hook_new(&counter, err),
+        belay_summary_saver_hook_new(&summaries, err), belay_checkpoint_saver_hook_new(&saver, err),
+        belay_logging_tensor_hook_new(&logging, err),  belay_nan_tensor_hook_new(&nan, err),
+    };
+    int all = 1;
+    for (size_t i = 0; i < sizeof hooks / sizeof hooks[0]; i++) {
+        if (hooks[i])
+            f->hooks[f->hook_count++] = hooks[i];
+        all &= hooks[i] != NULL;
+    }
+    return all ? BELAY_OK : belay_error_code(err);
+}
+
+static belay_code train(fixture *f, belay_error *err) {
+    f->graph = scripted_graph(MODEL LOSS "summary = Const() dtype=string value=\"\"\n", err);
+    f->scaffold = f->graph ? belay_scaffold_new(f->graph, NULL, err) : NULL;
+    if (!f->scaffold || make_hooks(f, err) != BELAY_OK)
+        return belay_error_code(err);
+    belay_code code = try_open(f);
+    for (int i = 0; code == BELAY_OK && i < 3; i++) {
+        stepped_clock_advance_ms(100);
+        code = run_once(f);
+    }
+    return f->session ? try_close(f) : code;
+}
+
+static void assert_exhausted(fixture *f, size_t n) {
+    if (belay_error_code(f->err) != BELAY_RESOURCE_EXHAUSTED)
+        fail_msg("allocation %zu: %d %s", n, (int)belay_error_code(f->err),
+                 belay_error_message(f->err));
+}
+
+static void test_hooks__no_memory_is_an_error_and_no_more(void **state) {
+    fixture *f = *state;
+    FAILING_ALLOC(n) {
+        belay_error_clear(f->err);
+        belay_code code = train(f, f->err);
+        if (failing_alloc_hit() && code != BELAY_OK) /* a log line or a picture may be left out */
+            assert_exhausted(f, n);
+        else if (code != BELAY_OK)
+            fail_msg("untouched: %s", belay_error_message(f->err));
+        free_hooks(f);
+        belay_scaffold_free(f->scaffold);
+        belay_graph_free(f->graph);
+        f->scaffold = NULL;
+        f->graph = NULL;
+        assert_int_equal(bly_remove_directory(folder_of(f), NULL), BELAY_OK);
+        assert_int_equal(bly_make_directories(folder_of(f), NULL), BELAY_OK);
+        log_line_count = 0;
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_hooks__no_memory_is_an_error_and_no_more),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
