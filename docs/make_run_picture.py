@@ -192,7 +192,7 @@ def draw_loss(starts):
 def svg(starts, saved):
     count, difference = largest_difference(starts)
     height = 580
-    said = "the same losses" if difference == 0 else f"the same losses, to {difference:.0e}"
+    said = "the same losses, to six digits" if difference == 0 else f"the same losses, to {difference:.0e}"
     caption = [
         f"examples/c/train_digits.c, {LAST_STEP} steps, started {len(starts)} times and killed {len(starts) - 1} times."
         " Ticks: checkpoints.",
