@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- names that are near
- * --------------------------------------------------------------------------- */
+/* --- names that are near ---------------------------------------------------------------------- */
 
 #define LONGEST 64
 
@@ -56,8 +55,7 @@ const char *cli_nearest(const char *wanted, const char *const *names, size_t cou
     return found;
 }
 
-/* --- values
- * ---------------------------------------------------------------------------------------- */
+/* --- values ----------------------------------------------------------------------------------- */
 
 int cli_read_integer(const char *text, int64_t *out) {
     char *end;
@@ -177,8 +175,7 @@ void cli_values_free(const cli_command *command, void *values) {
             free(((cli_list *)(void *)((char *)values + option->offset))->items);
 }
 
-/* --- the command line
- * ------------------------------------------------------------------------------ */
+/* --- the command line ------------------------------------------------------------------------- */
 
 static const cli_option *find_option(const cli_command *command, const char *name, size_t len) {
     for (const cli_option *option = command->options; option && option->name; option++)
@@ -268,8 +265,7 @@ int cli_parse(const cli_command *command, int argc, char **argv, void *values,
     return check_arguments(command, count, arguments);
 }
 
-/* --- help
- * ------------------------------------------------------------------------------------------ */
+/* --- help ------------------------------------------------------------------------------------- */
 
 static void print_option(const cli_option *option) {
     char left[64];

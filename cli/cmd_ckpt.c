@@ -21,8 +21,7 @@ static const cli_option options[] = {
     {NULL, NULL, NULL, CLI_SWITCH, 0},
 };
 
-/* --- which checkpoint
- * -------------------------------------------------------------------------------- */
+/* --- which checkpoint ------------------------------------------------------------------------- */
 
 static int is_folder(const char *path) {
     struct stat info;
@@ -57,8 +56,7 @@ static int report(const belay_error *err) {
     return code == CLI_USAGE ? CLI_FAILED : code;
 }
 
-/* --- ls
- * ---------------------------------------------------------------------------------------------- */
+/* --- ls --------------------------------------------------------------------------------------- */
 
 static void time_text(int64_t unix_ms, char *text, size_t room) {
     time_t seconds = (time_t)(unix_ms / 1000);
@@ -131,8 +129,7 @@ static int ls(const values *v, const char *const *arguments, belay_error *err) {
     return CLI_OK;
 }
 
-/* --- show
- * -------------------------------------------------------------------------------------------- */
+/* --- show ------------------------------------------------------------------------------------- */
 
 static json_t *tensor_json(const belay_checkpoint_tensor *t) {
     json_t *one = json_object();
@@ -144,12 +141,39 @@ static json_t *tensor_json(const belay_checkpoint_tensor *t) {
     return one;
 }
 
+/* PREFIX.belay.json as it lies there; NULL: none, or none that can be read. */
+static json_t *read_manifest(const belay_checkpoint_reader *reader) {
+    static const char suffix[] = ".belay.json";
+    const char *prefix = belay_checkpoint_reader_prefix(reader);
+    size_t room = strlen(prefix) + sizeof suffix;
+    char *path = cli_alloc(room);
+    snprintf(path, room, "%s%s", prefix, suffix);
+    json_t *manifest = json_load_file(path, 0, NULL);
+    free(path);
+    return manifest;
+}
+
+static void print_manifest(const belay_checkpoint_reader *reader) {
+    static const char *const keys[] = {"step", "metrics", "input", "belay", "tensorflow", "pinned"};
+    json_t *manifest = read_manifest(reader);
+    for (size_t i = 0; manifest && i < sizeof keys / sizeof keys[0]; i++) {
+        const json_t *value = json_object_get(manifest, keys[i]);
+        char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_PRESERVE_ORDER) : NULL;
+        if (text)
+            printf("%s: %s\n", keys[i], text);
+        free(text);
+    }
+    json_decref(manifest);
+}
+
 static int show_json(const belay_checkpoint_reader *reader) {
+    json_t *manifest = read_manifest(reader);
     json_t *object = json_object(), *tensors = json_array();
     for (size_t i = 0; i < belay_checkpoint_reader_count(reader); i++)
         json_array_append_new(tensors, tensor_json(belay_checkpoint_reader_at(reader, i)));
     json_object_set_new(object, "prefix", cli_json_text(belay_checkpoint_reader_prefix(reader)));
     json_object_set_new(object, "tensors", tensors);
+    json_object_set_new(object, "manifest", manifest ? manifest : json_null());
     return cli_print_json(object);
 }
 
@@ -168,6 +192,8 @@ static void show_text(const belay_checkpoint_reader *reader) {
                       (const char *[]){t->name, belay_dtype_name(t->dtype), shape, size, parts});
     }
     printf("%s\n", belay_checkpoint_reader_prefix(reader));
+    print_manifest(reader);
+    putchar('\n');
     cli_table_print(table);
     cli_table_free(table);
 }
@@ -184,8 +210,7 @@ static int show(const values *v, const char *const *arguments, belay_error *err)
     return CLI_OK;
 }
 
-/* --- cat
- * --------------------------------------------------------------------------------------------- */
+/* --- cat -------------------------------------------------------------------------------------- */
 
 /* A tensor's elements, whatever their type. */
 struct content {
@@ -250,16 +275,17 @@ static json_t *content_json(const struct content *c) {
     return object;
 }
 
-/* One tensor: its values alone, so that a script can read them. */
-static int cat_one(const values *v, const belay_checkpoint_reader *reader,
-                   const belay_checkpoint_tensor *t, int with_heading, belay_error *err) {
+/* One tensor: its values, under a heading or alone, so that a script can read them. Where `json` is
+ * not NULL it takes them instead. */
+static int cat_one(const belay_checkpoint_reader *reader, const belay_checkpoint_tensor *t,
+                   int with_heading, json_t **json, belay_error *err) {
     struct content content;
     int code = CLI_OK;
     char shape[256];
     if (!content_read(reader, t, &content, err)) {
         code = report(err);
-    } else if (v->json) {
-        cli_print_json(content_json(&content));
+    } else if (json) {
+        *json = content_json(&content);
     } else {
         if (with_heading)
             printf("%s %s %s\n", t->name, belay_dtype_name(t->dtype),
@@ -285,24 +311,43 @@ static int no_such_tensor(const belay_checkpoint_reader *reader, const char *nam
     return CLI_FAILED;
 }
 
+static int cat_tensor(const values *v, const belay_checkpoint_reader *reader, const char *name,
+                      belay_error *err) {
+    const belay_checkpoint_tensor *t = belay_checkpoint_reader_find(reader, name);
+    json_t *json = NULL;
+    if (!t)
+        return no_such_tensor(reader, name);
+    int code = cat_one(reader, t, 0, v->json ? &json : NULL, err);
+    if (json)
+        cli_print_json(json);
+    return code;
+}
+
+static int cat_all(const values *v, const belay_checkpoint_reader *reader, belay_error *err) {
+    json_t *all = v->json ? json_array() : NULL, *json = NULL;
+    int code = CLI_OK;
+    for (size_t i = 0; i < belay_checkpoint_reader_count(reader) && code == CLI_OK; i++) {
+        code = cat_one(reader, belay_checkpoint_reader_at(reader, i), 1, all ? &json : NULL, err);
+        if (code == CLI_OK && all)
+            json_array_append_new(all, json);
+    }
+    if (code == CLI_OK && all)
+        cli_print_json(all);
+    else
+        json_decref(all);
+    return code;
+}
+
 static int cat(const values *v, const char *const *arguments, belay_error *err) {
     belay_checkpoint_reader *reader = open_checkpoint(arguments[0], err);
-    int code = CLI_OK;
     if (!reader)
         return report(err);
-    if (arguments[1]) {
-        const belay_checkpoint_tensor *t = belay_checkpoint_reader_find(reader, arguments[1]);
-        code = t ? cat_one(v, reader, t, 0, err) : no_such_tensor(reader, arguments[1]);
-    } else {
-        for (size_t i = 0; i < belay_checkpoint_reader_count(reader) && code == CLI_OK; i++)
-            code = cat_one(v, reader, belay_checkpoint_reader_at(reader, i), 1, err);
-    }
+    int code = arguments[1] ? cat_tensor(v, reader, arguments[1], err) : cat_all(v, reader, err);
     belay_checkpoint_reader_free(reader);
     return code;
 }
 
-/* --- verify
- * ------------------------------------------------------------------------------------------ */
+/* --- verify ----------------------------------------------------------------------------------- */
 
 static void print_verdict(const values *v, const char *name, const belay_checkpoint_reader *reader,
                           const char *problem) {
@@ -338,8 +383,7 @@ static int verify(const values *v, const char *const *arguments, belay_error *er
     return code;
 }
 
-/* --- diff
- * -------------------------------------------------------------------------------------------- */
+/* --- diff ------------------------------------------------------------------------------------- */
 
 struct comparison {
     cli_table *table; /* NULL: JSON */
@@ -470,8 +514,7 @@ static int diff(const values *v, const char *const *arguments, belay_error *err)
     return code;
 }
 
-/* --- the verb
- * ---------------------------------------------------------------------------------------- */
+/* --- the verb --------------------------------------------------------------------------------- */
 
 static const struct action {
     const char *name, *arguments;

@@ -23,8 +23,7 @@ static const char *kind_name(belay_collection_kind kind) {
     return kind <= BELAY_COLLECTION_ANY ? names[kind] : "unknown";
 }
 
-/* --- as text
- * ---------------------------------------------------------------------------------------- */
+/* --- as text ---------------------------------------------------------------------------------- */
 
 /* The members of a collection that are names, as many as fit on a line. */
 static void members_text(const belay_graph *g, const char *name, char *text, size_t room) {
@@ -129,8 +128,7 @@ static void print_text(const belay_graph *g) {
         printf("problem: %s\n", belay_graph_problem(g, i));
 }
 
-/* --- as JSON
- * ---------------------------------------------------------------------------------------- */
+/* --- as JSON ---------------------------------------------------------------------------------- */
 
 static json_t *collections_json(const belay_graph *g) {
     json_t *all = json_array();

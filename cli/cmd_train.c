@@ -73,8 +73,7 @@ static const cli_option options[] = {
     {NULL, NULL, NULL, CLI_SWITCH, 0},
 };
 
-/* --- feeds, shared with eval
- * ------------------------------------------------------------------------ */
+/* --- feeds, shared with eval ------------------------------------------------------------------ */
 
 int cli_feeds_parse(const cli_list *given, cli_feeds *out) {
     out->names = cli_alloc((given->count + 1) * sizeof *out->names);
@@ -100,8 +99,7 @@ void cli_feeds_free(cli_feeds *feeds) {
     free(feeds->files);
 }
 
-/* --- from flags to options
- * -------------------------------------------------------------------------- */
+/* --- from flags to options -------------------------------------------------------------------- */
 
 /* What is parsed out of flags' values, and has to live as long as the options. */
 struct parsed {
@@ -260,8 +258,7 @@ static int fill(const values *v, const char *graph, belay_training_run_options *
     return code;
 }
 
-/* --- the run
- * ---------------------------------------------------------------------------------------- */
+/* --- the run ---------------------------------------------------------------------------------- */
 
 static void say_start(const belay_training_run *run) {
     char text[128];

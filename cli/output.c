@@ -11,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- messages
- * -------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 int cli_is_rich_terminal(int fd) {
     const char *term = getenv("TERM");
@@ -85,8 +84,7 @@ int cli_report(const belay_error *err) {
     return cli_exit_code(err);
 }
 
-/* --- memory
- * ---------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 void *cli_alloc(size_t size) {
     void *p = calloc(1, size ? size : 1);
@@ -103,8 +101,7 @@ char *cli_copy(const char *text) {
     return copy;
 }
 
-/* --- tables
- * ---------------------------------------------------------------------------------------- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 struct cli_table {
     size_t columns;
@@ -185,8 +182,7 @@ void cli_table_free(cli_table *table) {
     free(table);
 }
 
-/* --- values as text
- * -------------------------------------------------------------------------------- */
+/* --- values as text --------------------------------------------------------------------------- */
 
 const char *cli_size_text(uint64_t bytes, char *text, size_t room) {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -218,8 +214,7 @@ const char *cli_shape_text(int32_t rank, const int64_t *dims, char *text, size_t
     return text;
 }
 
-/* --- JSON
- * ------------------------------------------------------------------------------------------ */
+/* --- JSON ------------------------------------------------------------------------------------- */
 
 json_t *cli_shape_json(int32_t rank, const int64_t *dims) {
     if (rank < 0)

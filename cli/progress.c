@@ -33,8 +33,7 @@ static double unix_secs(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* --- one line
- * -------------------------------------------------------------------------------------- */
+/* --- one line --------------------------------------------------------------------------------- */
 
 static const char *level_name(belay_log_level level) {
     static const char *const names[] = {"debug", "info", "warning", "error"};
@@ -120,10 +119,12 @@ void cli_progress_event(const char *event, int64_t step, const char *text) {
 /* belay's own log lines. */
 static void log_line(void *self, belay_log_level level, const char *message) {
     (void)self;
-    if (format == CLI_LOG_TF && level < BELAY_LOG_ERROR)
-        write_tf(level, message);
+    /* An error that ends the command is said by the command, once. */
+    belay_log_level shown = level > BELAY_LOG_WARNING ? BELAY_LOG_WARNING : level;
+    if (format == CLI_LOG_TF)
+        write_tf(shown, message);
     else
-        cli_progress_line(level, message);
+        cli_progress_line(format == CLI_LOG_JSON ? level : shown, message);
 }
 
 void cli_progress_start(enum cli_log_format chosen, int is_quiet) {
@@ -135,8 +136,7 @@ void cli_progress_start(enum cli_log_format chosen, int is_quiet) {
                            quiet || format == CLI_LOG_TEXT ? BELAY_LOG_WARNING : BELAY_LOG_INFO);
 }
 
-/* --- where training is
- * ----------------------------------------------------------------------------- */
+/* --- where training is ------------------------------------------------------------------------ */
 
 static void describe(const belay_run_progress *now, char *text, size_t room) {
     size_t at = (size_t)snprintf(text, room, "step %" PRId64, now->step);

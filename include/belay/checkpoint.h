@@ -173,7 +173,7 @@ belay_checkpoint_reader_find(const belay_checkpoint_reader *reader, const char *
  * @return BELAY_OK, or
  *   - BELAY_NOT_FOUND: no such tensor (the message suggests the nearest name);
  *   - BELAY_INVALID_ARGUMENT: another size, a type without fixed element size, or slices that do
- * not cover the whole;
+ *     not cover the whole;
  *   - BELAY_DATA_LOSS: damaged: tensor, file and offset are in the message.
  *
  * @since 0.1

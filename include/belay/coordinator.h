@@ -26,7 +26,7 @@ typedef struct belay_coordinator belay_coordinator;
  * Makes a coordinator that nobody has stopped.
  *
  * @param clean_stop_codes Codes that count as a stop without an error (CO-02, CO-04), `count` of
- * them; NULL: BELAY_OUT_OF_RANGE; count 0 with a pointer: none. Copied.
+ *                         them; NULL: BELAY_OUT_OF_RANGE; count 0 with a pointer: none. Copied.
  * @param count            Number of codes; not read where clean_stop_codes is NULL.
  * @param err              Filled on error. May be NULL.
  * @return a coordinator that the caller frees with belay_coordinator_free(), or NULL:

@@ -109,8 +109,8 @@ BELAY_API belay_code belay_error_chained_code(const belay_error *err, size_t ind
  */
 BELAY_API belay_code belay_error_set(belay_error *err, belay_code code, const char *message);
 
-/** The code's name as TensorFlow spells it ("NOT_FOUND"); "STOPPED", "NAN_LOSS"; "code 42" has no
- * name: "UNKNOWN". */
+/** The code's name as TensorFlow spells it ("NOT_FOUND"), or "STOPPED", "NAN_LOSS"; "UNKNOWN" for a
+ * number that is no code. */
 BELAY_API const char *belay_code_name(belay_code code);
 
 #ifdef __cplusplus

@@ -49,14 +49,14 @@ typedef struct belay_graph_options {
  * @param err     Filled on error. May be NULL.
  * @return a graph that the caller releases with belay_graph_free(), or NULL:
  *   - BELAY_NOT_FOUND: there is no such file or folder, no TensorFlow, or no meta graph with these
- * tags;
+ *     tags;
  *   - BELAY_DATA_LOSS: it is not a graph, or a damaged one (ER-33);
  *   - BELAY_INVALID_ARGUMENT: it is a part of a graph, with inputs that nothing here can connect
- * (MG-27);
+ *     (MG-27);
  *   - BELAY_UNIMPLEMENTED: it is a MetaGraphDef or SavedModel in text form, which this version does
- * not read;
+ *     not read;
  *   - any other code: as TensorFlow reported it; an op that it does not know is BELAY_NOT_FOUND,
- * too.
+ *     too.
  */
 BELAY_API belay_graph *belay_graph_load(const char *path, const belay_graph_options *options,
                                         belay_error *err);
@@ -166,7 +166,7 @@ BELAY_API const char *belay_graph_global_step_name(const belay_graph *graph);
  * `belay_global_step/count`; it runs after `after`.
  *
  * @param after Names of ops or tensors, ending in NULL, after which a run counts; NULL: none. An op
- * that fails is so not counted.
+ *              that fails is so not counted.
  * @return BELAY_OK, or BELAY_ALREADY_EXISTS (ER-36): there is one; BELAY_NOT_FOUND: no such op;
  * BELAY_FAILED_PRECONDITION: the graph is finalised.
  */

@@ -217,14 +217,13 @@ BELAY_API belay_code belay_batches_next(belay_batches *batches, void *const *des
                                         int64_t *out_rows, belay_error *err);
 
 /**
- * The strings of the batch handed out last, as belay_tensor_new_strings() takes them.
+ * The strings of the batch handed out last, as belay_tensor_new_strings() takes them. They belong
+ * to `batches` and live until the next belay_batches_next().
  *
  * @param index       An array of BELAY_STRING.
  * @param out_strings Set to rows * row_elements pointers; each string also ends in a NUL
  *                    that does not count.
  * @param out_lengths Set to as many lengths. May be NULL.
- * What it gives belongs to `batches` and lives until the next belay_batches_next().
- *
  * @return BELAY_OK, or
  *   - BELAY_INVALID_ARGUMENT: no such array, or not one of strings;
  *   - BELAY_FAILED_PRECONDITION: no batch was handed out.

@@ -229,7 +229,7 @@ typedef struct belay_step belay_step;
  * call.
  *
  * @param session Holds the step until it is closed; a step needs no freeing. NULL with a filled
- * `err`: returns NULL.
+ *                `err`: returns NULL.
  * @param feeds   Names of tensors to feed, ending in NULL; NULL: none.
  * @param fetches Names of tensors to fetch, ending in NULL; NULL: none.
  * @param targets Names of operations to run, ending in NULL; NULL: none.
@@ -249,8 +249,8 @@ BELAY_API belay_step *belay_step_prepare(belay_monitored_session *session, const
  * @param step    NULL with a filled `err`: returns its code.
  * @param inputs  A tensor for each feed. Borrowed.
  * @param outputs A place for each fetch, holding NULL or a tensor of an earlier run, which is
- * reused or replaced; the caller frees the last one. Left as they were on error. May be NULL where
- * nothing is fetched.
+ *                reused or replaced; the caller frees the last one. Left as they were on error. May
+ *                be NULL where nothing is fetched.
  * @param err     Filled on error. May be NULL.
  * @return BELAY_OK, or
  *   - BELAY_OUT_OF_RANGE: the input ended;

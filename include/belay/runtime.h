@@ -28,7 +28,7 @@ extern "C" {
  * @return BELAY_OK, or
  *   - BELAY_NOT_FOUND: no TensorFlow; the message names the four places;
  *   - BELAY_FAILED_PRECONDITION: what was found cannot be used (it lacks a symbol, which the
- * message names).
+ *     message names).
  */
 BELAY_API belay_code belay_runtime_load(belay_error *err);
 

@@ -43,17 +43,16 @@ typedef struct belay_saver_options {
 
 /**
  * Makes a saver: over the graph's SaverDef, its only member of collection `savers`, or else a
- * sharded saver that is built over all variables (SC-12).
+ * sharded saver that is built over all variables (SC-12). A graph without variables gives an empty
+ * saver: it saves nothing, and never counts as restored (SV-03, BUG-30).
  *
  * @param graph   Kept: the saver holds a reference.
  * @param options Borrowed for the call. NULL: all defaults.
  * @param err     Filled on error. May be NULL.
  * @return a saver that the caller frees with belay_saver_free(), or NULL:
  *   - BELAY_FAILED_PRECONDITION: several savers in the collection (ER-23), or one must be built and
- * the graph is final;
+ *     the graph is final;
  *   - BELAY_INVALID_ARGUMENT: the SaverDef names an op that the graph has not (SV-07).
- *   A graph without variables gives an empty saver: it saves nothing, and never counts as restored
- * (SV-03, BUG-30).
  */
 BELAY_API belay_saver *belay_saver_new(belay_graph *graph, const belay_saver_options *options,
                                        belay_error *err);
@@ -96,7 +95,7 @@ typedef struct belay_save_options {
  * @param step     Appended to the name (SV-17); BELAY_NO_STEP: nothing.
  * @param options  Borrowed for the call. NULL: all defaults.
  * @param out_path Set to the checkpoint's prefix, which the saver keeps until the next save; NULL
- * for an empty saver. May be NULL.
+ *                 for an empty saver. May be NULL.
  * @return BELAY_OK, or
  *   - BELAY_NOT_FOUND: the folder does not exist (ER-20);
  *   - BELAY_FAILED_PRECONDITION: a variable is not initialised (SV-29);
@@ -115,7 +114,7 @@ BELAY_API belay_code belay_saver_save(belay_saver *saver, belay_session *session
  *
  * @return BELAY_OK, or
  *   - BELAY_NOT_FOUND: there is no such checkpoint (ER-17), or it lacks a variable of the graph
- * (ER-18);
+ *     (ER-18);
  *   - BELAY_INVALID_ARGUMENT: a variable has another type or shape there (ER-19, BUG-29);
  *   - BELAY_DATA_LOSS: the checkpoint is damaged; the message names the file.
  */

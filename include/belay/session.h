@@ -30,16 +30,28 @@ typedef struct belay_session_options {
 #define BELAY_SESSION_OPTIONS_INIT                                                                 \
     { sizeof(belay_session_options), NULL, NULL, 0 }
 
+/** What TensorFlow tells of a run: a serialised RunMetadata. */
+typedef struct belay_run_metadata belay_run_metadata;
+
+/** Makes an empty one. NULL when memory is out. */
+BELAY_API belay_run_metadata *belay_run_metadata_new(belay_error *err);
+/** Frees it. NULL is fine. */
+BELAY_API void belay_run_metadata_free(belay_run_metadata *metadata);
+/** The bytes, which live until the next run that fills it. */
+BELAY_API const void *belay_run_metadata_data(const belay_run_metadata *metadata, size_t *out_size);
+
 /** Options for one run. Zero in any field means "the default". */
 typedef struct belay_run_options {
     size_t struct_size;      /**< sizeof(belay_run_options) in the caller's build. */
     const void *run_options; /**< A serialised RunOptions; NULL: none. */
     size_t run_options_size;
+    belay_run_metadata *metadata; /**< Filled by a run that succeeds (SE-31); NULL: nothing is
+                                       collected. Must outlive the run. */
 } belay_run_options;
 
 /** Initialiser with every field at its default. */
 #define BELAY_RUN_OPTIONS_INIT                                                                     \
-    { sizeof(belay_run_options), NULL, 0 }
+    { sizeof(belay_run_options), NULL, 0, NULL }
 
 /**
  * Opens a session. Several may share a graph; in this process each has its own variables (SE-04).
@@ -70,7 +82,7 @@ BELAY_API belay_session *belay_session_open(belay_graph *graph,
  * @param inputs  A tensor for each of `feeds`. Borrowed.
  * @param fetches Names of tensors to fetch, ending in NULL; NULL: none.
  * @param outputs A place for each of `fetches`, holding NULL or a tensor of an earlier run, which
- * is reused or replaced; the caller frees the last one. Left as they were on error.
+ *                is reused or replaced; the caller frees the last one. Left as they were on error.
  * @param targets Names of operations to run, ending in NULL; NULL: none.
  * @param options Borrowed for the call. NULL: all defaults.
  * @param err     Filled on error. May be NULL.
@@ -86,6 +98,106 @@ BELAY_API belay_code belay_session_run(belay_session *session, const char *const
                                        belay_tensor *const *inputs, const char *const *fetches,
                                        belay_tensor **outputs, const char *const *targets,
                                        const belay_run_options *options, belay_error *err);
+
+/** A run that is resolved once and then repeated (SE-45). It holds the session. */
+typedef struct belay_callable belay_callable;
+
+/**
+ * Resolves a run once, so that repeating it costs little more than TensorFlow's own call.
+ *
+ * @param session Kept until belay_callable_free(). NULL with a filled `err`: returns NULL.
+ * @param feeds   As belay_session_run() takes them; the same for `fetches` and `targets`.
+ * @param options Borrowed for the call. NULL: all defaults.
+ * @param err     Filled on error. May be NULL.
+ * @return a callable that the caller frees with belay_callable_free(), or NULL: codes as
+ *         belay_session_run().
+ */
+BELAY_API belay_callable *belay_session_make_callable(belay_session *session,
+                                                      const char *const *feeds,
+                                                      const char *const *fetches,
+                                                      const char *const *targets,
+                                                      const belay_run_options *options,
+                                                      belay_error *err);
+
+/**
+ * Runs it. Arguments, threads and codes as belay_session_run(), but: one at a time per callable.
+ *
+ * @param callable NULL with a filled `err`: returns its code.
+ */
+BELAY_API belay_code belay_callable_run(belay_callable *callable, belay_tensor *const *inputs,
+                                        belay_tensor **outputs, belay_error *err);
+
+/** Frees a callable. NULL is fine. */
+BELAY_API void belay_callable_free(belay_callable *callable);
+
+/** A run in pieces: feeds and fetches are declared first, and then given and taken one after the
+ *  other (SE-36). It holds the session. */
+typedef struct belay_partial_run belay_partial_run;
+
+/**
+ * Declares all feeds and fetches of a partial run. Operations cannot be its targets (SE-38), and it
+ * takes no options (SE-42).
+ *
+ * @param session Kept until belay_partial_run_free(). NULL with a filled `err`: returns NULL.
+ * @param feeds   Names of tensors that will be fed, ending in NULL; NULL: none.
+ * @param fetches Names of tensors that will be fetched, ending in NULL; NULL: none.
+ * @param err     Filled on error. May be NULL.
+ * @return a partial run that the caller frees with belay_partial_run_free(), or NULL: codes as
+ *         belay_session_run().
+ */
+BELAY_API belay_partial_run *belay_session_partial_run_setup(belay_session *session,
+                                                             const char *const *feeds,
+                                                             const char *const *fetches,
+                                                             belay_error *err);
+
+/**
+ * Goes on with a partial run: gives some of the declared feeds and takes some of the declared
+ * fetches (SE-37).
+ *
+ * Threads: one at a time per object.
+ *
+ * @param partial NULL with a filled `err`: returns its code.
+ * @param feeds   Names, ending in NULL, and a tensor for each in `inputs`. May be NULL.
+ * @param fetches Names, ending in NULL, and a place for each in `outputs`. May be NULL.
+ * @return BELAY_OK, or BELAY_INVALID_ARGUMENT: not declared (SE-41), or taken already (SE-39,
+ *         SE-40); BELAY_FAILED_PRECONDITION: the session is closed; any other code: as TensorFlow
+ *         reported it.
+ */
+BELAY_API belay_code belay_partial_run_run(belay_partial_run *partial, const char *const *feeds,
+                                           belay_tensor *const *inputs, const char *const *fetches,
+                                           belay_tensor **outputs, belay_error *err);
+
+/** Frees a partial run, finished or not. NULL is fine. */
+BELAY_API void belay_partial_run_free(belay_partial_run *partial);
+
+/** Devices of a session (SE-12). */
+typedef struct belay_device_list belay_device_list;
+
+/** Strings belong to the list. */
+typedef struct belay_device {
+    const char *name; /**< Such as "/job:localhost/replica:0/task:0/device:CPU:0". */
+    const char *type; /**< Such as "CPU". */
+    int64_t memory_limit_bytes;
+    uint64_t incarnation; /**< Another one after the task was restarted. */
+} belay_device;
+
+/** Lists the devices of a session. The caller frees the list with belay_device_list_free(). */
+BELAY_API belay_device_list *belay_session_list_devices(belay_session *session, belay_error *err);
+BELAY_API size_t belay_device_list_count(const belay_device_list *list);
+/** NULL where there is no such device. */
+BELAY_API const belay_device *belay_device_list_get(const belay_device_list *list, size_t index);
+/** Frees a list. NULL is fine. */
+BELAY_API void belay_device_list_free(belay_device_list *list);
+
+/**
+ * Clears resource containers on a target, and closes the sessions that are attached to its master
+ * (SE-13).
+ *
+ * @param options    Target and config; NULL: in this process, where nothing happens.
+ * @param containers Names, ending in NULL; NULL or empty: all of them.
+ */
+BELAY_API belay_code belay_session_reset(const belay_session_options *options,
+                                         const char *const *containers, belay_error *err);
 
 /**
  * Reads the graph's global step.

@@ -97,7 +97,7 @@ typedef struct belay_prepare_options {
  * @return a session that the caller frees with belay_session_free(), or NULL:
  *   - BELAY_INVALID_ARGUMENT: both checkpoint arguments (ER-13);
  *   - BELAY_FAILED_PRECONDITION: nothing to initialise with (ER-14), or the model did not become
- * ready (ER-15);
+ *     ready (ER-15);
  *   - BELAY_NOT_FOUND: BELAY_PREPARE_REQUIRE_CHECKPOINT and there is none;
  *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
  *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31);
@@ -124,7 +124,7 @@ BELAY_API belay_session *belay_session_manager_recover_session(belay_session_man
  * Opens a session on a model that somebody else makes ready (SM-31 to SM-39).
  *
  * @param session_options Target and config; NULL: in this process, where nobody else can make it
- * ready (BUG-26).
+ *                        ready (BUG-26).
  * @param max_wait_secs   BELAY_FOREVER: no limit.
  * @return a session that the caller frees with belay_session_free(), or NULL:
  * BELAY_DEADLINE_EXCEEDED (ER-16) saying what was not ready; BELAY_CANCELLED.

@@ -54,7 +54,7 @@ typedef void (*belay_release)(void *self, void *data);
  * @param data       Borrowed until `release` is called. May be written between steps.
  * @param size_bytes Must be what dtype and dims need.
  * @param release    Called exactly once, also when this call fails. May be NULL: then `data` must
- * outlive the session.
+ *                   outlive the session.
  * @param self       Handed to `release`.
  * @param err        Filled on error. May be NULL.
  * @return a tensor that the caller frees with belay_tensor_free(), or NULL: BELAY_INVALID_ARGUMENT,

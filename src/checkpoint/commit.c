@@ -112,31 +112,33 @@ static char *replaced_prefix(const char *directory, const char *name) {
     return bly_buf_take(&path);
 }
 
+/* One file gets a second name; where the file system has no links, another one. */
+static belay_code keep_file(const char *directory, const char *name, const char *second,
+                            belay_error *err) {
+    char *first = bly_path_join(directory, name);
+    belay_code code = first ? BELAY_OK : bly_fail_memory(err);
+    if (code == BELAY_OK && !bly_is_directory(first) && link(first, second) != 0)
+        code = bly_file_rename(first, second, err);
+    bly_free(first);
+    return code;
+}
+
 /* A checkpoint of the same name is there (CK-17: a run began again at step 0; or it saves without a
  * step). Its files get second names, index last, so that it is whole under these before the first
- * of them goes. Where the file system has no links it is gone for a moment. */
+ * of them goes. */
 static belay_code keep_old(const char *directory, const char *name, const struct files *old,
                            belay_error *err) {
-    int linked = 1;
-    belay_code code = BELAY_OK;
     char *replaced = replaced_prefix(directory, name);
-    if (replaced)
-        code = bly_checkpoint_remove(replaced, err);
-    for (size_t i = 0; replaced && code == BELAY_OK && linked && i < old->count; i++) {
+    belay_code code = replaced ? bly_checkpoint_remove(replaced, err) : bly_fail_memory(err);
+    for (size_t i = 0; code == BELAY_OK && i < old->count; i++) {
         bly_buf second = BLY_BUF_INIT;
-        char *first = bly_path_join(directory, old->found[i]);
         bly_buf_printf(&second, "%s%s", replaced, old->found[i] + strlen(name));
-        if (!first || second.failed)
-            code = bly_fail_memory(err);
-        else
-            linked = link(first, second.data) == 0;
+        code = second.failed ? bly_fail_memory(err)
+                             : keep_file(directory, old->found[i], second.data, err);
         bly_buf_free(&second);
-        bly_free(first);
     }
     bly_free(replaced);
-    if (code != BELAY_OK || !replaced)
-        return replaced ? code : bly_fail_memory(err);
-    return bly_file_sync(directory[0] ? directory : ".", err);
+    return code == BELAY_OK ? bly_file_sync(directory[0] ? directory : ".", err) : code;
 }
 
 /* The index goes first, or it would for a moment speak of the new data files. */
@@ -200,7 +202,7 @@ static belay_code move_all(const char *temporary, const char *directory, const c
     if (code == BELAY_OK && replaces)
         code = keep_old(directory, name, &old, err);
     files_free(&old);
-    if (code == BELAY_OK)
+    if (code == BELAY_OK && replaces)
         code = remove_index(directory, name, err);
     while (code == BELAY_OK && moved < files->count) {
         code = move(temporary, files->found[moved], directory, files->found[moved], err);

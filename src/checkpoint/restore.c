@@ -10,14 +10,41 @@
 #include "checkpoint/commit.h"
 #include "checkpoint/manifest.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 const char *bly_saver_restored_prefix(const belay_saver *saver) {
     return saver ? saver->restored_prefix : NULL;
 }
 
 /* ---- one checkpoint ---- */
+
+/* Runs an op that restores. TensorFlow takes the prefix for a pattern (BUG-38): a folder whose name
+ * does not match itself is reached through a descriptor. */
+static belay_code run_restore(belay_session *session, const char *feed, const char *prefix,
+                              const char *target, belay_error *err) {
+    bly_buf alias = BLY_BUF_INIT;
+    int fd = -1;
+    belay_code code = BELAY_OK;
+    char *directory = bly_path_directory(prefix);
+    if (!directory)
+        return bly_fail_memory(err);
+    if (!belay_session_target(session)[0] && strpbrk(directory, "[\\"))
+        fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        bly_buf_printf(&alias, "/proc/self/fd/%d/%s", fd, bly_path_base(prefix));
+        code = alias.failed ? bly_fail_memory(err) : BELAY_OK;
+    }
+    if (code == BELAY_OK)
+        code = bly_saver_run(session, feed, fd >= 0 ? alias.data : prefix, NULL, target, err);
+    if (fd >= 0)
+        close(fd);
+    bly_buf_free(&alias);
+    bly_free(directory);
+    return code;
+}
 
 /* The step that belay counts is not among what the graph's own saver restores. */
 static belay_code restore_step(belay_saver *saver, belay_session *session, const bly_bundle *bundle,
@@ -28,8 +55,8 @@ static belay_code restore_step(belay_saver *saver, belay_session *session, const
         return BELAY_OK;
     if (bly_bundle_find(bundle, graph->global_step.name)) {
         bly_graph_output_name(graph, saver->side.prefix, feed, sizeof feed);
-        return bly_saver_run(session, feed, bly_bundle_prefix(bundle), NULL,
-                             graph->rt->OperationName(saver->side.restore), err);
+        return run_restore(session, feed, bly_bundle_prefix(bundle),
+                           graph->rt->OperationName(saver->side.restore), err);
     }
     bly_warn("%s holds no %s; steps are counted from 0", bly_bundle_prefix(bundle),
              graph->global_step.name);
@@ -74,8 +101,8 @@ static belay_code restore_bundle(belay_saver *saver, belay_session *session,
     if (code != BELAY_OK)
         return code;
     bly_info("Restoring parameters from %s", bly_bundle_prefix(bundle));
-    code = bly_saver_run(session, def->filename_tensor_name, bly_bundle_prefix(bundle), NULL,
-                         def->restore_op_name, err);
+    code = run_restore(session, def->filename_tensor_name, bly_bundle_prefix(bundle),
+                       def->restore_op_name, err);
     if (code == BELAY_NOT_FOUND || code == BELAY_INVALID_ARGUMENT)
         bly_error_prefix(err, "Restoring from checkpoint failed. ");
     if (code == BELAY_OK)
@@ -124,8 +151,8 @@ belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *e
         return BELAY_OK;
     bly_bundle *bundle = load_verified(graph->initial_checkpoint, &mine);
     if (bundle)
-        bly_saver_run(session, def->filename_tensor_name, graph->initial_checkpoint, NULL,
-                      def->restore_op_name, &mine);
+        run_restore(session, def->filename_tensor_name, graph->initial_checkpoint,
+                    def->restore_op_name, &mine);
     bly_bundle_free(bundle);
     if (mine.code != BELAY_OK)
         bly_error_copy(err, &mine);

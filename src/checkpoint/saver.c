@@ -71,11 +71,27 @@ static belay_code find_def(belay_saver *saver, uint32_t flags, belay_error *err)
     return BELAY_OK;
 }
 
+/* What an earlier saver of this graph built, which is final by now (SC-17). */
+static int find_side_saver(const belay_graph *graph, bly_side_saver *out) {
+    out->save = bly_graph_find_op(graph, "belay_side_saver/SaveV2", NULL);
+    out->restore = bly_graph_find_op(graph, "belay_side_saver/restore", NULL);
+    out->merge = bly_graph_find_op(graph, "belay_side_saver/MergeV2Checkpoints", NULL);
+    return out->save && out->restore && out->merge &&
+           bly_graph_find_output(graph, "belay_side_saver/prefix:0", &out->prefix, NULL) ==
+               BELAY_OK &&
+           bly_graph_find_output(graph, "belay_side_saver/merge_inputs:0", &out->merge_inputs,
+                                 NULL) == BELAY_OK &&
+           bly_graph_find_output(graph, "belay_side_saver/merge_output:0", &out->merge_output,
+                                 NULL) == BELAY_OK;
+}
+
 /* A saver that came with the graph does not know of a global step that belay added. */
 static belay_code add_side_saver(belay_saver *saver, belay_error *err) {
     if (!saver->def || saver->built || !saver->graph->global_step.count)
         return BELAY_OK;
-    belay_code code = bly_build_side_saver(saver->graph, &saver->side, err);
+    belay_code code = find_side_saver(saver->graph, &saver->side)
+                          ? BELAY_OK
+                          : bly_build_side_saver(saver->graph, &saver->side, err);
     saver->has_side = code == BELAY_OK;
     return code;
 }

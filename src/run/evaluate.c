@@ -50,8 +50,7 @@ struct work {
     double weight; /* of all batches so far */
 };
 
-/* --- before
- * ----------------------------------------------------------------------------------------- */
+/* --- before ----------------------------------------------------------------------------------- */
 
 static belay_code make_plan(struct work *work, belay_error *err) {
     const belay_evaluate_options *o = work->options;
@@ -116,8 +115,7 @@ static belay_code open_session(struct work *work, belay_error *err) {
     return BELAY_OK;
 }
 
-/* --- the batches
- * ------------------------------------------------------------------------------------ */
+/* --- the batches ------------------------------------------------------------------------------ */
 
 /* Only what the options name must be a scalar; a signature may have other outputs beside its
  * metrics. */
@@ -177,8 +175,7 @@ static belay_code run_batches(struct work *work, belay_error *err) {
     }
 }
 
-/* --- after
- * ------------------------------------------------------------------------------------------ */
+/* --- after ------------------------------------------------------------------------------------ */
 
 static int compare(const void *a, const void *b) {
     return strcmp(((const struct metric *)a)->name, ((const struct metric *)b)->name);

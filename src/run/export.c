@@ -45,8 +45,7 @@ struct work {
     char *temporary; /* beside `to`; NULL: not made yet */
 };
 
-/* --- where it goes
- * ---------------------------------------------------------------------------------- */
+/* --- where it goes ---------------------------------------------------------------------------- */
 
 static belay_code found_something(void *self, const char *name, belay_error *err) {
     return bly_fail(err, BELAY_ALREADY_EXISTS, "%s is there, and holds %s: name a new folder",
@@ -97,8 +96,7 @@ static belay_code commit(struct work *work, belay_error *err) {
     return code;
 }
 
-/* --- variables
- * -------------------------------------------------------------------------------------- */
+/* --- variables -------------------------------------------------------------------------------- */
 
 struct bundle_copy {
     struct work *work;
@@ -161,8 +159,7 @@ static belay_code check_variables(struct work *work, belay_error *err) {
     return code;
 }
 
-/* --- from a SavedModel
- * ------------------------------------------------------------------------------ */
+/* --- from a SavedModel ------------------------------------------------------------------------ */
 
 static belay_code export_saved_model(struct work *work, belay_error *err) {
     /* The fingerprint holds a digest of the variables that it came with. Readers do without one. */
@@ -180,8 +177,7 @@ static belay_code export_saved_model(struct work *work, belay_error *err) {
     return code;
 }
 
-/* --- from a MetaGraphDef
- * ---------------------------------------------------------------------------- */
+/* --- from a MetaGraphDef ---------------------------------------------------------------------- */
 
 /* The few fields of protobuf that are added to serialised messages. Fields that come twice are
  * merged by every reader. */
@@ -348,8 +344,7 @@ static belay_code export_meta_graph(struct work *work, belay_error *err) {
     return code;
 }
 
-/* --- all of it
- * -------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 static belay_code check_signatures(const belay_graph *graph, belay_error *err) {
     if (belay_graph_signature_count(graph) > 0)

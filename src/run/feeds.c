@@ -43,8 +43,7 @@ struct bly_feeds {
     int64_t left_out;
 };
 
-/* --- memory
- * ----------------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static void buffer_unref(struct buffer *buffer) {
     if (!buffer || atomic_fetch_sub(&buffer->holders, 1) != 1)
@@ -78,8 +77,7 @@ static belay_code need_buffer(struct feed *feed, int64_t batch, belay_error *err
     return feed->buffer ? BELAY_OK : bly_fail_memory(err);
 }
 
-/* --- checking
- * --------------------------------------------------------------------------------------- */
+/* --- checking --------------------------------------------------------------------------------- */
 
 static belay_code does_not_fit(const char *name, const belay_npy *npy, const bly_plan_feed *wanted,
                                const char *advice, belay_error *err) {
@@ -153,8 +151,7 @@ static belay_code choose_batch(const bly_plan *plan, const bly_feeds_options *op
     return code;
 }
 
-/* --- opening
- * ---------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static belay_code open_array(bly_feeds *feeds, const bly_plan *plan, size_t i, const char *file,
                              belay_error *err) {
@@ -252,8 +249,7 @@ int64_t bly_feeds_left_out(const bly_feeds *feeds) {
     return feeds->left_out;
 }
 
-/* --- a batch
- * ---------------------------------------------------------------------------------------- */
+/* --- a batch ---------------------------------------------------------------------------------- */
 
 static belay_tensor *make_tensor(bly_feeds *feeds, size_t i, int64_t rows, belay_error *err) {
     struct feed *feed = &feeds->feeds[i];

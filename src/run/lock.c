@@ -87,8 +87,7 @@ static belay_code write_holder(int fd, const char *path, belay_error *err) {
     return BELAY_OK;
 }
 
-/* --- who else has the file open
- * --------------------------------------------------------------------- */
+/* --- who else has the file open --------------------------------------------------------------- */
 
 static int process_has_open(long pid, const struct stat *file) {
     char folder[64], path[384];
@@ -146,8 +145,7 @@ static belay_code refuse(int fd, const char *path, const char *folder, belay_err
                     holder.host);
 }
 
-/* --- file systems without locks
- * --------------------------------------------------------------------- */
+/* --- file systems without locks --------------------------------------------------------------- */
 
 /* 1 where the process that made the exclusive file cannot be alive any more. */
 static int is_left_over(const struct holder *holder) {
@@ -191,8 +189,7 @@ static belay_code take_exclusive(bly_lock *lock, const char *folder, belay_error
     return code;
 }
 
-/* --- the lock
- * --------------------------------------------------------------------------------------- */
+/* --- the lock --------------------------------------------------------------------------------- */
 
 static int has_no_locks(int number) {
     return number == ENOLCK || number == ENOSYS || number == EOPNOTSUPP || number == EINVAL;

@@ -26,8 +26,7 @@ void bly_describe_tensor(belay_dtype dtype, int32_t rank, const int64_t *dims, b
     bly_buf_putc(out, ']');
 }
 
-/* --- the signature
- * ---------------------------------------------------------------------------------- */
+/* --- the signature ---------------------------------------------------------------------------- */
 
 static void list_signatures(const belay_graph *graph, bly_buf *out) {
     size_t count = belay_graph_signature_count(graph);
@@ -118,11 +117,9 @@ static belay_code suggest(const belay_graph *graph, const bly_plan *plan, const 
     return belay_error_code(err);
 }
 
-/* --- what is fetched
- * -------------------------------------------------------------------------------- */
+/* --- what is fetched -------------------------------------------------------------------------- */
 
-/* Fetches a tensor under a name. Its op is a target as well: a step that nobody reads must still
- * run. */
+/* Fetches a tensor under a name. */
 static belay_code fetch(const belay_graph *graph, bly_plan *plan, const char *name,
                         const char *tensor, belay_error *err) {
     TF_Output output;
@@ -131,12 +128,20 @@ static belay_code fetch(const belay_graph *graph, bly_plan *plan, const char *na
     belay_code code = bly_graph_find_output(graph, tensor, &output, err);
     if (code == BELAY_OK)
         code = bly_names_add(&plan->names, name, err);
-    if (code == BELAY_OK)
-        code = bly_names_add(&plan->tensors, tensor, err);
-    const char *op = code == BELAY_OK ? graph->rt->OperationName(output.oper) : NULL;
-    if (op && bly_names_find(&plan->targets, op) == BLY_NAMES_NONE)
-        code = bly_names_add(&plan->targets, op, err);
-    return code;
+    return code == BELAY_OK ? bly_names_add(&plan->tensors, tensor, err) : code;
+}
+
+/* Waits for the op of a tensor. A placeholder is no work, and must not be run where it is fed. */
+static belay_code count_after(const belay_graph *graph, bly_plan *plan, const char *tensor,
+                              belay_error *err) {
+    TF_Operation *op = bly_graph_find_target(graph, tensor, err);
+    if (!op)
+        return belay_error_code(err);
+    const char *name = graph->rt->OperationName(op);
+    if (bly_starts_with(graph->rt->OperationOpType(op), "Placeholder") ||
+        bly_names_find(&plan->after, name) != BLY_NAMES_NONE)
+        return BELAY_OK;
+    return bly_names_add(&plan->after, name, err);
 }
 
 static belay_code fetch_outputs(const belay_graph *graph, bly_plan *plan, belay_error *err) {
@@ -145,6 +150,8 @@ static belay_code fetch_outputs(const belay_graph *graph, bly_plan *plan, belay_
     for (size_t i = 0; i < count && code == BELAY_OK; i++) {
         const belay_signature_tensor *t = belay_graph_signature_output(graph, plan->signature, i);
         code = fetch(graph, plan, t->name, t->tensor, err);
+        if (code == BELAY_OK)
+            code = count_after(graph, plan, t->tensor, err);
     }
     return code;
 }
@@ -164,8 +171,7 @@ static belay_code fetch_named(const belay_graph *graph, bly_plan *plan, const ch
     return code == BELAY_NOT_FOUND ? suggest(graph, plan, name, 0, err) : code;
 }
 
-/* --- the loss
- * --------------------------------------------------------------------------------------- */
+/* --- the loss --------------------------------------------------------------------------------- */
 
 static int is_scalar(const belay_graph *graph, const char *tensor) {
     belay_dtype dtype = BELAY_INVALID_DTYPE;
@@ -230,8 +236,7 @@ static belay_code choose_loss(const belay_graph *graph, const bly_plan_request *
     return code;
 }
 
-/* --- the train op
- * ----------------------------------------------------------------------------------- */
+/* --- the train op ----------------------------------------------------------------------------- */
 
 #define CANDIDATES_MOST 6
 
@@ -300,11 +305,11 @@ static belay_code choose_train_op(const belay_graph *graph, const bly_plan_reque
     TF_Operation *op = bly_graph_find_target(graph, name, err);
     if (!op)
         return belay_error_code(err);
-    return bly_names_add(&plan->targets, graph->rt->OperationName(op), err);
+    belay_code code = bly_names_add(&plan->targets, graph->rt->OperationName(op), err);
+    return code == BELAY_OK ? count_after(graph, plan, name, err) : code;
 }
 
-/* --- what is fed
- * ------------------------------------------------------------------------------------ */
+/* --- what is fed ------------------------------------------------------------------------------ */
 
 static belay_code copy_dims(bly_plan_feed *feed, const int64_t *dims, belay_error *err) {
     feed->dims = feed->rank > 0 ? bly_calloc((size_t)feed->rank, sizeof *dims) : NULL;
@@ -371,20 +376,31 @@ static belay_code add_feeds(const belay_graph *graph, const bly_plan_request *re
     return code;
 }
 
-/* --- what is needed and not fed
- * --------------------------------------------------------------------- */
+/* --- what is needed and not fed --------------------------------------------------------------- */
+
+/* Adds the op of a name to the roots of a walk, unless it is a tensor that is fed. */
+static belay_code add_root(const belay_graph *graph, const bly_plan *plan, const char *name,
+                           TF_Operation **roots, size_t *count, belay_error *err) {
+    TF_Operation *op = bly_graph_find_target(graph, name, err);
+    if (!op)
+        return belay_error_code(err);
+    for (size_t i = 0; i < plan->feed_names.count; i++)
+        if (bly_graph_find_target(graph, plan->feeds[i].tensor, err) == op)
+            return BELAY_OK;
+    roots[(*count)++] = op;
+    return BELAY_OK;
+}
 
 /* Every op that a run of the plan starts from. */
 static belay_code find_roots(const belay_graph *graph, const bly_plan *plan, TF_Operation **roots,
                              size_t *count, belay_error *err) {
+    belay_code code = BELAY_OK;
     *count = 0;
-    for (size_t i = 0; i < plan->targets.count; i++) {
-        TF_Operation *op = bly_graph_find_target(graph, plan->targets.items[i], err);
-        if (!op)
-            return belay_error_code(err);
-        roots[(*count)++] = op;
-    }
-    return BELAY_OK;
+    for (size_t i = 0; i < plan->targets.count && code == BELAY_OK; i++)
+        code = add_root(graph, plan, plan->targets.items[i], roots, count, err);
+    for (size_t i = 0; i < plan->tensors.count && code == BELAY_OK; i++)
+        code = add_root(graph, plan, plan->tensors.items[i], roots, count, err);
+    return code;
 }
 
 static belay_code find_fed(const belay_graph *graph, const bly_plan *plan, TF_Output *fed,
@@ -491,7 +507,7 @@ static belay_code tell_missing(const belay_graph *graph, const bly_plan *plan,
 static belay_code check_fed(const belay_graph *graph, const bly_plan *plan, belay_error *err) {
     bly_names missing = BLY_NAMES_INIT;
     size_t count = 0;
-    TF_Operation **roots = bly_calloc(plan->targets.count, sizeof *roots);
+    TF_Operation **roots = bly_calloc(plan->targets.count + plan->tensors.count, sizeof *roots);
     belay_code code = roots ? find_roots(graph, plan, roots, &count, err) : bly_fail_memory(err);
     if (code == BELAY_OK)
         code = find_missing(graph, plan, roots, count, &missing, err);
@@ -533,8 +549,7 @@ static belay_code check_summaries_fed(const belay_graph *graph, const bly_plan *
     return code;
 }
 
-/* --- all of it
- * -------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 static belay_code check_something_to_do(const belay_graph *graph, const bly_plan_request *request,
                                         const bly_plan *plan, belay_error *err) {
@@ -579,6 +594,7 @@ void bly_plan_free(bly_plan *plan) {
     }
     bly_free(plan->feeds);
     bly_names_free(&plan->targets);
+    bly_names_free(&plan->after);
     bly_names_free(&plan->names);
     bly_names_free(&plan->tensors);
     bly_names_free(&plan->feed_names);

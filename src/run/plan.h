@@ -30,16 +30,20 @@ typedef struct bly_plan_feed {
 
 typedef struct bly_plan {
     char *signature;   /* NULL: none */
-    bly_names targets; /* ops to run: the train op, and those whose outputs are fetched */
+    bly_names targets; /* ops to run beside what is fetched */
     bly_names names;   /* what is fetched, by the name it was asked for */
     bly_names tensors; /* the same as tensors of the graph */
+    bly_names after;   /* ops that a step must have run to count */
     size_t loss;       /* index in `names`, or BLY_NAMES_NONE */
     bly_names feed_names;
     bly_plan_feed *feeds; /* one for each of feed_names */
 } bly_plan;
 
 #define BLY_PLAN_INIT                                                                              \
-    { NULL, BLY_NAMES_INIT, BLY_NAMES_INIT, BLY_NAMES_INIT, BLY_NAMES_NONE, BLY_NAMES_INIT, NULL }
+    {                                                                                              \
+        NULL, BLY_NAMES_INIT, BLY_NAMES_INIT, BLY_NAMES_INIT, BLY_NAMES_INIT, BLY_NAMES_NONE,      \
+            BLY_NAMES_INIT, NULL                                                                   \
+    }
 
 /* Resolves a request against a graph. The caller frees `out` after an error as well.
  *   NOT_FOUND            no such signature, op or tensor; the nearest is named

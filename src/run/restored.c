@@ -15,8 +15,7 @@
 
 #include <string.h>
 
-/* --- which
- * ------------------------------------------------------------------------------------------ */
+/* --- which ------------------------------------------------------------------------------------ */
 
 static belay_code verify(const char *prefix, belay_error *err) {
     bly_bundle *bundle = bly_bundle_load(prefix, err);
@@ -87,8 +86,7 @@ char *bly_choose_checkpoint(const char *place, belay_error *err) {
     return NULL;
 }
 
-/* --- the session
- * ------------------------------------------------------------------------------------ */
+/* --- the session ------------------------------------------------------------------------------ */
 
 static belay_session *prepare(belay_graph *graph, belay_scaffold *scaffold, const char *prefix,
                               const belay_session_options *options, belay_error *err) {

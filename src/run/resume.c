@@ -15,8 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- positions
- * -------------------------------------------------------------------------------------- */
+/* --- positions -------------------------------------------------------------------------------- */
 
 /* Where a training would be after `step` steps of one batch each, for a checkpoint that does not
  * say (Python's). */
@@ -78,8 +77,7 @@ belay_code bly_train_set_position(belay_training_run *run, const char *position,
     return belay_batches_set_position(batches, position, err);
 }
 
-/* --- looking
- * ---------------------------------------------------------------------------------------- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 /* The newest checkpoint, as far as it can be told without reading its data. */
 struct peek {

@@ -32,8 +32,7 @@ _Static_assert(sizeof(belay_run_progress) ==
 /* The rate is that of the last second or so. */
 #define RATE_WINDOW_US 1000000
 
-/* --- opening
- * ---------------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static belay_code keep_text(belay_training_run *run, const char **text, belay_error *err) {
     if (!*text)
@@ -151,7 +150,7 @@ static belay_code open_feeds(belay_training_run *run, belay_error *err) {
 static belay_code need_global_step(belay_training_run *run, belay_error *err) {
     if (belay_graph_global_step_name(run->graph))
         return BELAY_OK;
-    return belay_graph_create_global_step(run->graph, bly_names_list(&run->plan.targets), err);
+    return belay_graph_create_global_step(run->graph, bly_names_list(&run->plan.after), err);
 }
 
 static belay_code make_scaffold(belay_training_run *run, belay_error *err) {
@@ -237,8 +236,7 @@ void belay_training_run_close(belay_training_run *run) {
     bly_free(run);
 }
 
-/* --- the folder
- * ------------------------------------------------------------------------------------- */
+/* --- the folder ------------------------------------------------------------------------------- */
 
 static void write_start(belay_training_run *run) {
     char host[256] = "";
@@ -280,8 +278,7 @@ static belay_code take_folder(belay_training_run *run, belay_error *err) {
     return run->options.flags & BELAY_RUN_FRESH ? move_aside(run, err) : BELAY_OK;
 }
 
-/* --- the session
- * ------------------------------------------------------------------------------------ */
+/* --- the session ------------------------------------------------------------------------------ */
 
 static void fill_frequencies(const belay_training_run_options *o, belay_training_options *t) {
     t->save_checkpoint_steps = o->save_steps > 0 ? o->save_steps : 0;
@@ -335,8 +332,7 @@ static belay_monitored_session *open_session(belay_training_run *run, belay_erro
     return session;
 }
 
-/* --- stopping
- * --------------------------------------------------------------------------------------- */
+/* --- stopping --------------------------------------------------------------------------------- */
 
 void belay_training_run_request_stop(belay_training_run *run) {
     if (!run)
@@ -363,8 +359,7 @@ static void unpublish(belay_training_run *run) {
         sched_yield();
 }
 
-/* --- watching
- * --------------------------------------------------------------------------------------- */
+/* --- watching --------------------------------------------------------------------------------- */
 
 static void measure(belay_training_run *run, int64_t now_us) {
     bly_rate *rate = &run->rate;
@@ -397,8 +392,7 @@ void bly_train_tell(belay_training_run *run, belay_run_event event) {
     o->watch(o->watch_self, run, event, &now);
 }
 
-/* --- training
- * --------------------------------------------------------------------------------------- */
+/* --- training --------------------------------------------------------------------------------- */
 
 static void end_with(belay_training_run *run, belay_run_ending ending, const char *text) {
     run->ending = ending;
@@ -535,8 +529,7 @@ belay_code belay_training_run_run(belay_training_run *run, belay_error *err) {
     return code;
 }
 
-/* --- asking
- * ----------------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 belay_run_ending belay_training_run_ending(const belay_training_run *run) {
     return run ? run->ending : BELAY_RUN_NOT_ENDED;

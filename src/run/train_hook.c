@@ -8,8 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- around steps
- * ----------------------------------------------------------------------------------- */
+/* --- around steps ----------------------------------------------------------------------------- */
 
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     belay_training_run *run = self;
@@ -100,8 +99,7 @@ belay_hook *bly_train_hook_new(belay_training_run *run, belay_error *err) {
     return belay_hook_new(&table, run, err);
 }
 
-/* --- around saves
- * ----------------------------------------------------------------------------------- */
+/* --- around saves ----------------------------------------------------------------------------- */
 
 static belay_code set_metrics(belay_training_run *run, belay_error *err) {
     belay_code code = BELAY_OK;

@@ -79,10 +79,21 @@
     X(CloseSession)                                                                                \
     X(DeleteSession)                                                                               \
     X(SessionRun)                                                                                  \
+    X(SessionPRunSetup)                                                                            \
+    X(SessionPRun)                                                                                 \
+    X(DeletePRunHandle)                                                                            \
+    X(Reset)                                                                                       \
     X(SessionListDevices)                                                                          \
     X(DeviceListCount)                                                                             \
     X(DeviceListName)                                                                              \
+    X(DeviceListType)                                                                              \
+    X(DeviceListMemoryBytes)                                                                       \
+    X(DeviceListIncarnation)                                                                       \
     X(DeleteDeviceList)                                                                            \
+    X(NewServer)                                                                                   \
+    X(ServerStart)                                                                                 \
+    X(ServerTarget)                                                                                \
+    X(DeleteServer)                                                                                \
     X(StringInit)                                                                                  \
     X(StringCopy)                                                                                  \
     X(StringGetDataPointer)                                                                        \

@@ -5,7 +5,6 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "runtime/tensor.h"
-#include "session/request.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -14,7 +13,7 @@ _Static_assert(sizeof(belay_session_options) ==
                    offsetof(belay_session_options, config_size) + sizeof(size_t),
                "no tail padding");
 _Static_assert(sizeof(belay_run_options) ==
-                   offsetof(belay_run_options, run_options_size) + sizeof(size_t),
+                   offsetof(belay_run_options, metadata) + sizeof(void *),
                "no tail padding");
 
 /* ConfigProto.operation_timeout_in_ms, found without a schema of the whole message: field 11, a
@@ -47,8 +46,9 @@ static int config_has_timeout(const unsigned char *data, size_t len) {
     return 0;
 }
 
-static TF_SessionOptions *make_options(const bly_runtime *rt, const belay_session_options *options,
-                                       belay_error *err) {
+TF_SessionOptions *bly_session_options_make(const bly_runtime *rt,
+                                            const belay_session_options *options,
+                                            belay_error *err) {
     TF_SessionOptions *made = rt->NewSessionOptions();
     if (options->target)
         rt->SetTarget(made, options->target);
@@ -82,7 +82,7 @@ belay_session *belay_session_open(belay_graph *graph, const belay_session_option
         bly_fail_memory(err);
         goto failed;
     }
-    tf_options = make_options(rt, &options, err);
+    tf_options = bly_session_options_make(rt, &options, err);
     if (!tf_options)
         goto failed;
     TF_Status *status = rt->NewStatus();
@@ -148,26 +148,26 @@ belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
                            const TF_Output *inputs, TF_Tensor *const *input_values,
                            size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,
                            size_t output_count, const TF_Operation *const *targets,
-                           size_t target_count, belay_error *err) {
+                           size_t target_count, TF_Buffer *metadata, belay_error *err) {
     if (atomic_load_explicit(&session->closed, memory_order_relaxed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
     TF_Status *status = session->rt->NewStatus();
     session->rt->SessionRun(session->tf, run_options, inputs, input_values, (int)input_count,
                             outputs, output_values, (int)output_count, targets, (int)target_count,
-                            NULL, status);
+                            metadata, status);
     return bly_runtime_finish(session->rt, status, err);
 }
 
 belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, belay_error *err) {
     if (!op)
         return BELAY_OK;
-    return bly_session_run(session, NULL, NULL, NULL, 0, NULL, NULL, 0, &op, 1, err);
+    return bly_session_run(session, NULL, NULL, NULL, 0, NULL, NULL, 0, &op, 1, NULL, err);
 }
 
 belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor **out,
                              belay_error *err) {
     *out = NULL;
-    return bly_session_run(session, NULL, NULL, NULL, 0, &output, out, 1, NULL, 0, err);
+    return bly_session_run(session, NULL, NULL, NULL, 0, &output, out, 1, NULL, 0, NULL, err);
 }
 
 TF_Tensor *bly_string_tensor(const bly_runtime *rt, const char *text) {
@@ -188,7 +188,7 @@ belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, con
         return bly_fail_memory(err);
     TF_Tensor *fetched = NULL;
     belay_code code = bly_session_run(session, NULL, &feed, &value, 1, &output, &fetched,
-                                      output.oper ? 1 : 0, &target, target ? 1 : 0, err);
+                                      output.oper ? 1 : 0, &target, target ? 1 : 0, NULL, err);
     session->rt->DeleteTensor(value);
     if (out)
         *out = fetched;
@@ -220,65 +220,26 @@ static int is_empty(const belay_graph *graph) {
     return graph->rt->GraphNextOperation(graph->tf, &at) == NULL;
 }
 
-/* Runs a resolved request once: what belay_session_run() does after the names. */
-static belay_code run_request(belay_session *session, const bly_request *request,
-                              const TF_Buffer *run_options, belay_tensor *const *inputs,
-                              belay_tensor **outputs, belay_error *err) {
-    belay_code code = bly_request_check_inputs(request, inputs, err);
-    if (code != BELAY_OK)
-        return code;
-    TF_Tensor **in = bly_calloc(request->feed_count, sizeof *in);
-    TF_Tensor **values = bly_calloc(request->output_count, sizeof *values);
-    if (!in || !values) {
-        code = bly_fail_memory(err);
-        goto out;
-    }
-    for (size_t i = 0; i < request->feed_count; i++)
-        in[i] = inputs[i]->tf;
-    if (request->output_count > 0 || request->target_count > 0) /* SE-20 */
-        code = bly_session_run(session, run_options, request->inputs, in, request->feed_count,
-                               request->outputs, values, request->output_count, request->targets,
-                               request->target_count, err);
-    if (code == BELAY_OK)
-        code = bly_detach_values(session->graph, values, request->output_count, err);
-    if (code == BELAY_OK)
-        code = bly_request_deliver(request, inputs, values, outputs, err);
-out:
-    for (size_t i = 0; values && i < request->output_count; i++)
-        if (values[i])
-            session->rt->DeleteTensor(values[i]);
-    bly_free(in);
-    bly_free(values);
-    return code;
-}
-
 belay_code belay_session_run(belay_session *session, const char *const *feeds,
                              belay_tensor *const *inputs, const char *const *fetches,
                              belay_tensor **outputs, const char *const *targets,
-                             const belay_run_options *given, belay_error *err) {
-    belay_run_options options;
-    bly_request request;
-    TF_Buffer *buffer = NULL;
+                             const belay_run_options *options, belay_error *err) {
     if (!session)
         return belay_error_code(err) ? belay_error_code(err)
                                      : bly_fail(err, BELAY_INVALID_ARGUMENT, "session is NULL");
-    belay_code code = bly_options_read(&options, sizeof options, given, "belay_run_options", err);
-    if (code != BELAY_OK)
-        return code;
     if (atomic_load(&session->closed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
     if (is_empty(session->graph))
         return bly_fail(err, BELAY_FAILED_PRECONDITION,
                         "The Session graph is empty. Add operations to the graph before calling "
                         "run().");
-    code = bly_request_make(&request, session->graph, feeds, fetches, targets, err);
-    if (code != BELAY_OK)
-        return code;
-    if (options.run_options)
-        buffer = session->rt->NewBufferFromString(options.run_options, options.run_options_size);
-    code = run_request(session, &request, buffer, inputs, outputs, err);
-    if (buffer)
-        session->rt->DeleteBuffer(buffer);
-    bly_request_clean_up(&request);
-    return code;
+    BLY_LOCAL_ERROR(mine);
+    belay_callable *callable =
+        belay_session_make_callable(session, feeds, fetches, targets, options, &mine);
+    if (callable)
+        belay_callable_run(callable, inputs, outputs, &mine);
+    belay_callable_free(callable);
+    if (mine.code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return mine.code;
 }

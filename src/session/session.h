@@ -22,13 +22,13 @@ struct belay_session {
 
 belay_session *bly_session_ref(belay_session *session);
 
-/* One call of the runtime, arguments as TF_SessionRun takes them. FAILED_PRECONDITION on a closed
- * session. */
+/* One call of the runtime, arguments as TF_SessionRun takes them; `metadata` NULL: none is collected
+ * (BUG-43). FAILED_PRECONDITION on a closed session. */
 belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
                            const TF_Output *inputs, TF_Tensor *const *input_values,
                            size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,
                            size_t output_count, const TF_Operation *const *targets,
-                           size_t target_count, belay_error *err);
+                           size_t target_count, TF_Buffer *metadata, belay_error *err);
 
 /* Runs one op; oper NULL does nothing. */
 belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, belay_error *err);
@@ -42,6 +42,10 @@ belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor
 belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, const char *path,
                                      TF_Output output, TF_Tensor **out, const TF_Operation *target,
                                      belay_error *err);
+
+/* TensorFlow's form of the options; the caller deletes it. NULL on error. */
+TF_SessionOptions *bly_session_options_make(const bly_runtime *rt,
+                                            const belay_session_options *options, belay_error *err);
 
 TF_Tensor *bly_string_tensor(const bly_runtime *rt, const char *text);
 

@@ -8,6 +8,7 @@
 #include "checkpoint/saver.h"
 #include "runtime/tensor.h"
 #include "session/backoff.h"
+#include "session/request.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -191,16 +192,91 @@ static belay_code check_ready(const belay_session_manager *manager, belay_sessio
     return BELAY_OK;
 }
 
-static belay_code run_with_feeds(belay_session *session, TF_Operation *op, const char *const *feeds,
-                                 belay_tensor *const *inputs, const TF_Buffer *run_options,
-                                 belay_error *err) {
+/* What an op is fed that initialises: the user's tensors, and the paths of a SavedModel's files. */
+struct feeds {
+    const char **names; /* ends in NULL */
+    belay_tensor **inputs;
+    size_t count;
+    char **asset_names; /* asset_count of each, the last ones of the above */
+    belay_tensor **assets;
+    size_t asset_count;
+};
+
+static int is_fed(const belay_graph *graph, const char *const *feeds, TF_Output wanted) {
+    TF_Output output;
+    for (size_t i = 0; feeds && feeds[i]; i++)
+        if (bly_graph_find_raw_output(graph, feeds[i], &output, NULL) == BELAY_OK &&
+            bly_same_output(output, wanted))
+            return 1;
+    return 0;
+}
+
+static belay_code add_asset(struct feeds *feeds, const belay_graph *graph, const bly_asset *asset,
+                            belay_error *err) {
+    char name[1024];
+    const char *path = asset->path;
+    bly_graph_output_name(graph, asset->tensor, name, sizeof name);
+    char *copy = bly_strdup(name);
+    if (!copy)
+        return bly_fail_memory(err);
+    feeds->asset_names[feeds->asset_count] = copy;
+    belay_tensor *tensor = belay_tensor_new_strings(&path, NULL, NULL, 0, err);
+    feeds->assets[feeds->asset_count++] = tensor;
+    feeds->names[feeds->count] = copy;
+    feeds->inputs[feeds->count++] = tensor;
+    return tensor ? BELAY_OK : BELAY_RESOURCE_EXHAUSTED;
+}
+
+static void feeds_free(struct feeds *feeds) {
+    for (size_t i = 0; i < feeds->asset_count; i++) {
+        bly_free(feeds->asset_names[i]);
+        belay_tensor_free(feeds->assets[i]);
+    }
+    bly_free(feeds->names);
+    bly_free(feeds->inputs);
+    bly_free(feeds->asset_names);
+    bly_free(feeds->assets);
+}
+
+static belay_code collect_feeds(struct feeds *out, const belay_graph *graph,
+                                const char *const *feeds, belay_tensor *const *inputs,
+                                belay_error *err) {
+    size_t given = 0, assets = graph->asset_count;
+    while (feeds && feeds[given])
+        given++;
+    *out = (struct feeds){.names = bly_calloc(given + assets + 1, sizeof *out->names),
+                          .inputs = bly_calloc(given + assets, sizeof(belay_tensor *)),
+                          .asset_names = bly_calloc(assets, sizeof(char *)),
+                          .assets = bly_calloc(assets, sizeof(belay_tensor *))};
+    if (!out->names || !out->inputs || !out->asset_names || !out->assets)
+        return bly_fail_memory(err);
+    for (; out->count < given; out->count++) {
+        out->names[out->count] = feeds[out->count];
+        out->inputs[out->count] = inputs ? inputs[out->count] : NULL;
+    }
+    belay_code code = BELAY_OK;
+    for (size_t i = 0; code == BELAY_OK && i < assets; i++)
+        if (!is_fed(graph, feeds, graph->assets[i].tensor))
+            code = add_asset(out, graph, &graph->assets[i], err);
+    return code;
+}
+
+static belay_code run_with_feeds(belay_session *session, const TF_Operation *op,
+                                 const char *const *given, belay_tensor *const *inputs,
+                                 const TF_Buffer *run_options, belay_error *err) {
+    struct feeds feeds;
     belay_run_options options = BELAY_RUN_OPTIONS_INIT;
-    const char *target[] = {session->rt->OperationName(op), NULL};
+    const char *target[] = {session->rt->OperationName((TF_Operation *)(uintptr_t)op), NULL};
     if (run_options) {
         options.run_options = run_options->data;
         options.run_options_size = run_options->length;
     }
-    return belay_session_run(session, feeds, inputs, NULL, NULL, target, &options, err);
+    belay_code code = collect_feeds(&feeds, session->graph, given, inputs, err);
+    if (code == BELAY_OK)
+        code = belay_session_run(session, feeds.names, feeds.inputs, NULL, NULL, target, &options,
+                                 err);
+    feeds_free(&feeds);
+    return code;
 }
 
 /* Local init (SM-45): *out_done is 0 where the model is not ready for it. */
@@ -233,33 +309,6 @@ static belay_code cancelled(belay_error *err) {
     return bly_fail(err, BELAY_CANCELLED, "a stop was requested while waiting");
 }
 
-/* Feeds a SavedModel's files to the op that reads them. */
-static belay_code run_initial_op(belay_session *session, belay_error *err) {
-    const belay_graph *graph = session->graph;
-    const bly_runtime *rt = graph->rt;
-    belay_code code = BELAY_OK;
-    const TF_Operation *op = graph->initial_op;
-    TF_Output *feeds = bly_calloc(graph->asset_count, sizeof *feeds);
-    TF_Tensor **paths = bly_calloc(graph->asset_count, sizeof *paths);
-    size_t count = 0;
-    if (!feeds || !paths)
-        code = bly_fail_memory(err);
-    for (; code == BELAY_OK && count < graph->asset_count; count++) {
-        feeds[count] = graph->assets[count].tensor;
-        paths[count] = bly_string_tensor(rt, graph->assets[count].path);
-        if (!paths[count])
-            code = bly_fail_memory(err);
-    }
-    if (code == BELAY_OK)
-        code = bly_session_run(session, NULL, feeds, paths, count, NULL, NULL, 0, &op, 1, err);
-    for (size_t i = 0; i < count; i++)
-        if (paths[i])
-            rt->DeleteTensor(paths[i]);
-    bly_free(feeds);
-    bly_free(paths);
-    return code;
-}
-
 /* Runs what a SavedModel initialises beside its variables, tables for example. Before a checkpoint
  * is restored, so that the checkpoint's values win (SM-13). */
 static belay_code run_saved_model_initializers(belay_session *session, belay_error *err) {
@@ -269,10 +318,10 @@ static belay_code run_saved_model_initializers(belay_session *session, belay_err
     for (size_t i = 0; code == BELAY_OK && i < count; i++) {
         const char *name = belay_graph_collection_node(graph, "saved_model_initializers", i);
         TF_Operation *op = name ? bly_graph_find_target(graph, name, err) : NULL;
-        code = op ? bly_session_run_op(session, op, err) : BELAY_NOT_FOUND;
+        code = op ? run_with_feeds(session, op, NULL, NULL, NULL, err) : BELAY_NOT_FOUND;
     }
     if (code == BELAY_OK && graph->initial_op)
-        code = run_initial_op(session, err);
+        code = run_with_feeds(session, graph->initial_op, NULL, NULL, NULL, err);
     return code;
 }
 

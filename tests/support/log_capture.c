@@ -10,7 +10,7 @@ struct line {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct line *lines; /* guarded by lock */
+static struct line *lines, **end = &lines; /* guarded by lock */
 
 static void keep(void *self, belay_log_level level, const char *message) {
     size_t len = strlen(message);
@@ -22,10 +22,8 @@ static void keep(void *self, belay_log_level level, const char *message) {
     line->next = NULL;
     memcpy(line->text, message, len + 1);
     pthread_mutex_lock(&lock);
-    struct line **end = &lines;
-    while (*end)
-        end = &(*end)->next;
     *end = line;
+    end = &line->next;
     pthread_mutex_unlock(&lock);
 }
 
@@ -35,6 +33,7 @@ static void forget(void) {
         lines = line->next;
         free(line);
     }
+    end = &lines;
 }
 
 void log_capture_start(belay_log_level level) {

@@ -29,7 +29,7 @@
 #define STEPPED_AUTO   0
 #define STEPPED_MANUAL 1
 
-#define STEPPED_LAST_MS INT64_C(10000000000) /* 115 days */
+#define STEPPED_LAST_MS INT64_C(1000000000) /* 11 days */
 
 /* Not while threads of belay's run; a test's setup and teardown are the place. Installing it twice
  * starts afresh. */

@@ -174,7 +174,9 @@ static void test_checkpoint_saver__refuses_what_it_cannot_use__HK_CKPT_01(void *
 
 static void test_checkpoint_saver__destroys_listeners_also_where_it_is_refused(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, ""), two = make_listener(f, "");
+    static listener one, two;
+    one = make_listener(f, "");
+    two = make_listener(f, "");
     assert_null(save_and_tell(f, 0, &one, &two)); /* no frequency */
     assert_int_equal(one.destroyed, 1);
     assert_int_equal(two.destroyed, 1);
@@ -190,7 +192,8 @@ static void test_checkpoint_saver__destroys_a_listener_it_does_not_understand(vo
         belay_checkpoint_listener_vtable table;
         void (*later)(void *self);
     } newer = {listening, on_destroy};
-    listener one = make_listener(f, "");
+    static listener one;
+    one = make_listener(f, "");
     belay_checkpoint_saver_options options = options_of(f);
     newer.table.struct_size = sizeof newer;
     options.save_steps = 1;
@@ -228,7 +231,9 @@ static void test_checkpoint_saver__needs_a_global_step__HK_CKPT_04(void **state)
 
 static void test_checkpoint_saver__listeners_begin_in_order__HK_CKPT_04(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     add_hook(f, save_and_tell(f, 10, &one, &two));
     open_session(f);
@@ -456,7 +461,9 @@ static void test_checkpoint_saver__does_not_save_a_step_twice__HK_CKPT_07(void *
 
 static void test_checkpoint_saver__tells_listeners_around_the_save__HK_CKPT_10(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     add_hook(f, save_and_tell(f, 10, &one, &two));
     open_session(f);
@@ -563,7 +570,9 @@ static void test_checkpoint_saver__writes_meta_again_where_it_was_lost(void **st
 
 static void test_checkpoint_saver__a_listener_may_stop_training__HK_CKPT_13(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     one.stop_at = 4;
     add_hook(f, save_and_tell(f, 2, &one, &two));
@@ -576,7 +585,8 @@ static void test_checkpoint_saver__a_listener_may_stop_training__HK_CKPT_13(void
 
 static void test_checkpoint_saver__also_at_the_initial_save__BUG_47(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "");
+    static listener one;
+    one = make_listener(f, "");
     use_graph(f, MODEL);
     one.stop_at = 0;
     add_hook(f, save_and_tell(f, 2, &one, NULL));
@@ -610,7 +620,9 @@ static void test_checkpoint_saver__does_not_save_the_last_step_twice__HK_CKPT_09
 
 static void test_checkpoint_saver__listeners_end_after_the_last_save__HK_CKPT_09(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     add_hook(f, save_and_tell(f, 10, &one, &two));
     open_session(f);
@@ -714,7 +726,8 @@ static void test_checkpoint_listener__may_leave_slots_empty__HK_LSN_01(void **st
 
 static void test_checkpoint_listener__hears_of_each_save_once__HK_LSN_02(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "");
+    static listener one;
+    one = make_listener(f, "");
     use_graph(f, MODEL);
     add_hook(f, save_and_tell(f, 2, &one, NULL));
     open_session(f);
@@ -726,7 +739,9 @@ static void test_checkpoint_listener__hears_of_each_save_once__HK_LSN_02(void **
 
 static void test_checkpoint_listener__error_before_prevents_the_save__HK_LSN_03(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     one.fail_before = 2;
     add_hook(f, save_and_tell(f, 2, &one, &two));
@@ -743,7 +758,9 @@ static void test_checkpoint_listener__error_before_prevents_the_save__HK_LSN_03(
 
 static void test_checkpoint_listener__error_after_skips_the_others__HK_LSN_03(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     one.fail_after = 2;
     add_hook(f, save_and_tell(f, 2, &one, &two));
@@ -759,7 +776,9 @@ static void test_checkpoint_listener__error_after_skips_the_others__HK_LSN_03(vo
 
 static void test_checkpoint_listener__error_at_the_end_is_the_closes__HK_LSN_03(void **state) {
     fixture *f = *state;
-    listener one = make_listener(f, "1"), two = make_listener(f, "2");
+    static listener one, two;
+    one = make_listener(f, "1");
+    two = make_listener(f, "2");
     use_graph(f, MODEL);
     one.fail_end = 1;
     add_hook(f, save_and_tell(f, 2, &one, &two));

@@ -1,0 +1,559 @@
+/* Restoring over the real TensorFlow: which checkpoint is taken, and what becomes of those that are
+ * damaged or not ours. */
+#define _DEFAULT_SOURCE /* utimensat's constants */
+#include "session_run.h"
+
+#include "checkpoint/saver.h"
+
+#include <belay/checkpoint.h>
+
+#include <fcntl.h>
+
+static belay_code start_in(belay_graph *graph, const char *folder, struct prepared *out) {
+    struct prepared p = chief_of(graph);
+    belay_prepare_options options = prepare_options_of(&p, folder);
+    belay_error_clear(err);
+    p.session = belay_session_manager_prepare_session(p.manager, &options, &p.restored, err);
+    *out = p;
+    return p.session ? BELAY_OK : belay_error_code(err);
+}
+
+static void save_at(struct prepared *p, const char *folder, int64_t step) {
+    assert_ok(belay_saver_save(belay_scaffold_saver(p->scaffold), p->session,
+                               in_folder(folder, "model.ckpt"), step, NULL, NULL, err));
+}
+
+/* A run of plain_saver.meta with checkpoints of steps 1, 2 and 3. Its marker, which was initialised
+ * once, is kept in *out_marker. */
+static const char *make_run(const char *name, double *out_marker) {
+    const char *folder = work_folder(name);
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    for (int64_t step = 1; step <= 3; step++) {
+        belay_tensor *inputs[] = {rows_x(4), rows_y()};
+        assert_ok(belay_session_run(p.session, (const char *[]){"x", "y", NULL}, inputs, NULL, NULL,
+                                    (const char *[]){"train", NULL}, NULL, err));
+        belay_tensor_free(inputs[0]);
+        belay_tensor_free(inputs[1]);
+        save_at(&p, folder, step);
+    }
+    if (out_marker)
+        *out_marker = fetch_number(p.session, "marker", 0);
+    prepared_free(&p);
+    return folder;
+}
+
+/* The folder is opened, and goes on from this step of the run that `marker` tells. */
+static void assert_goes_on_from(const char *folder, int64_t step, double marker) {
+    struct prepared p;
+    log_start();
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    assert_int_equal(p.restored, 1);
+    assert_int_equal(step_of(p.session), step);
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    prepared_free(&p);
+}
+
+static void assert_refused(const char *folder, belay_code code, const char *part) {
+    struct prepared p;
+    bly_buf before = photograph(folder);
+    belay_code got = start_in(load("plain_saver.meta"), folder, &p);
+    assert_error(code, part, got, "prepare");
+    belay_error_clear(err);
+    assert_int_equal(p.restored, 0);
+    assert_unchanged(&before, folder);
+    prepared_free(&p);
+}
+
+/* ---- one checkpoint ---- */
+
+/* SV-40, SV-41, SV-42, ER-17. */
+static void test_saver_restore__needs_no_initialisation_and_an_existing_checkpoint(void **state) {
+    (void)state;
+    const char *folder = make_run("one", NULL);
+    struct prepared p = chief_of(load("plain_saver.meta"));
+    belay_saver *saver = belay_scaffold_saver(p.scaffold);
+    p.session = open_plain(p.graph);
+    assert_fails(BELAY_INVALID_ARGUMENT, "None", belay_saver_restore(saver, p.session, NULL, err));
+    assert_fails(BELAY_NOT_FOUND, "The passed save_path is not a valid checkpoint: ",
+                 belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-9"), err));
+    log_start();
+    assert_ok(belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-2"), err));
+    assert_logged("Restoring parameters from ");
+    assert_int_equal(step_of(p.session), 2);
+    assert_string_equal(bly_saver_restored_prefix(saver), in_folder(folder, "model.ckpt-2"));
+    assert_int_equal(belay_saver_last_checkpoint_count(saver), 0); /* SM-07 */
+    prepared_free(&p);
+}
+
+/* Every byte is checked before one is restored: the session is as it was. */
+static void
+test_saver_restore__refuses_a_damaged_checkpoint_before_it_changes_anything(void **state) {
+    (void)state;
+    const char *folder = make_run("damaged_one", NULL);
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    belay_saver *saver = belay_scaffold_saver(p.scaffold);
+    double marker = fetch_number(p.session, "marker", 0);
+    flip_byte(in_folder(folder, "model.ckpt-3.data-00000-of-00001"), 30);
+    cut_in_half(in_folder(folder, "model.ckpt-2.index"));
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-1.data-00000-of-00001")), 0);
+    assert_fails(BELAY_DATA_LOSS, "model.ckpt-3.data-00000-of-00001",
+                 belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-3"), err));
+    assert_fails(BELAY_DATA_LOSS, "model.ckpt-2.index",
+                 belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-2"), err));
+    assert_fails(BELAY_DATA_LOSS, "model.ckpt-1.data-00000-of-00001",
+                 belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-1"), err));
+    assert_int_equal(step_of(p.session), 0);
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    prepared_free(&p);
+}
+
+/* Saves a graph's variables as `folder`/m, and restores them into another graph. */
+static belay_code restore_into(const char *from, const char *to) {
+    const char *folder = work_folder("foreign");
+    struct prepared p = prepare(load(from), NULL);
+    assert_ok(belay_saver_save(belay_scaffold_saver(p.scaffold), p.session, in_folder(folder, "m"),
+                               BELAY_NO_STEP, NULL, NULL, err));
+    prepared_free(&p);
+    p = prepare(load(to), NULL);
+    bly_buf before = photograph(folder);
+    uint32_t has_marker = belay_graph_has_op(p.graph, "marker");
+    double marker = has_marker ? fetch_number(p.session, "marker", 0) : 0;
+    belay_error_clear(err);
+    belay_code code = belay_saver_restore(belay_scaffold_saver(p.scaffold), p.session,
+                                          in_folder(folder, "m"), err);
+    if (has_marker)
+        assert_true(fetch_number(p.session, "marker", 0) == marker);
+    assert_unchanged(&before, folder);
+    prepared_free(&p);
+    return code;
+}
+
+/* SV-43, SV-45, SV-46, ER-18, ER-19, BUG-29. */
+static void test_saver_restore__refuses_the_checkpoint_of_another_model(void **state) {
+    (void)state;
+    belay_code code = restore_into("tiny.meta", "plain_saver.meta");
+    assert_error(BELAY_NOT_FOUND, "Restoring from checkpoint failed.", code, "a key is missing");
+    assert_error(BELAY_NOT_FOUND, "'b'", code, "a key is missing");
+    code = restore_into("refvars.meta", "mlp_bare.meta");
+    assert_error(BELAY_NOT_FOUND, "Restoring from checkpoint failed.", code, "keys are missing");
+    code = restore_into("int32_step.meta", "tiny.meta");
+    assert_error(BELAY_INVALID_ARGUMENT, "is int32 [] there, int64 [] in the graph", code, "dtype");
+    code = restore_into("partitioned.meta", "table.meta");
+    assert_error(BELAY_INVALID_ARGUMENT, "float32 [10, 4] there, float32 [11, 4] in the graph",
+                 code, "shape of a resource variable");
+    code = restore_into("table.meta", "partitioned.meta");
+    assert_error(BELAY_INVALID_ARGUMENT, "Restoring from checkpoint failed.", code,
+                 "shape of a partitioned variable");
+    code = restore_into("module", "keras_small");
+    assert_error(BELAY_NOT_FOUND, "another model", code, "of another SavedModel");
+    code = restore_into("plain_saver.meta", "tiny.meta");
+    assert_int_equal(code, BELAY_OK); /* more than is needed does no harm */
+    belay_error_clear(err);
+}
+
+/* A partitioned variable is one tensor to others: a graph with another partitioning, or none,
+ * restores it. Here belay's own reader. */
+static void test_saver_restore__puts_the_parts_of_a_variable_back(void **state) {
+    (void)state;
+    const char *folder = work_folder("parts");
+    struct prepared p = prepare(load("partitioned.meta"), NULL);
+    belay_tensor *ids = rows_id(10);
+    for (int i = 0; i < 3; i++)
+        assert_ok(belay_session_run(p.session, (const char *[]){"ids", NULL}, &ids, NULL, NULL,
+                                    (const char *[]){"train", NULL}, NULL, err));
+    double first = fetch_number(p.session, "embedding/part_0", 0);
+    double last = fetch_number(p.session, "embedding/part_2", 0);
+    assert_true(first != 0);
+    save_at(&p, folder, 3);
+    prepared_free(&p);
+    float whole[40];
+    belay_checkpoint_reader *reader =
+        belay_checkpoint_reader_load(in_folder(folder, "model.ckpt-3"), err);
+    assert_made(reader);
+    assert_ok(belay_checkpoint_reader_read(reader, "embedding", whole, sizeof whole, err));
+    assert_true(whole[0] == (float)first);
+    assert_true(whole[28] == (float)last);
+    belay_checkpoint_reader_free(reader);
+    assert_ok(start_in(load("partitioned.meta"), folder, &p));
+    assert_true(fetch_number(p.session, "embedding/part_0", 0) == first);
+    assert_true(fetch_number(p.session, "embedding/part_2", 0) == last);
+    belay_tensor_free(ids);
+    prepared_free(&p);
+}
+
+/* ---- the newest that verifies ---- */
+
+/* SM-08, SM-10: the saver knows what the state file lists. */
+static void test_restore__takes_what_the_state_file_names(void **state) {
+    (void)state;
+    double marker;
+    char text[1024];
+    const char *folder = make_run("named", &marker);
+    assert_goes_on_from(folder, 3, marker);
+    /* Somebody goes back by hand. */
+    snprintf(text, sizeof text, "model_checkpoint_path: \"model.ckpt-1\"\n");
+    write_text(in_folder(folder, "checkpoint"), text);
+    assert_goes_on_from(folder, 1, marker);
+}
+
+static void flip_data(const char *folder) {
+    flip_byte(in_folder(folder, "model.ckpt-3.data-00000-of-00001"), 17);
+}
+
+static void cut_index(const char *folder) {
+    cut_in_half(in_folder(folder, "model.ckpt-3.index"));
+}
+
+static void empty_index(const char *folder) {
+    write_text(in_folder(folder, "model.ckpt-3.index"), "");
+}
+
+static void cut_data(const char *folder) {
+    cut_in_half(in_folder(folder, "model.ckpt-3.data-00000-of-00001"));
+}
+
+static void remove_data(const char *folder) {
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-3.data-00000-of-00001")), 0);
+}
+
+/* Design, section 7: a damaged checkpoint is passed over with a warning, put aside at the next
+ * save, and never deleted. */
+static void test_restore__passes_over_a_damaged_checkpoint_and_keeps_it(void **state) {
+    (void)state;
+    void (*const damage[])(const char *) = {flip_data, cut_index, empty_index, cut_data,
+                                            remove_data};
+    for (size_t i = 0; i < sizeof damage / sizeof damage[0]; i++) {
+        double marker;
+        const char *folder = make_run("passed_over", &marker);
+        damage[i](folder);
+        bly_buf index = read_file(in_folder(folder, "model.ckpt-3.index"));
+        bly_buf before = photograph(folder);
+        assert_goes_on_from(folder, 2, marker);
+        assert_logged("W checkpoint ");
+        assert_logged("model.ckpt-3 cannot be used");
+        assert_unchanged(&before, folder); /* whoever only reads changes nothing */
+
+        struct prepared p;
+        assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+        save_at(&p, folder, 3); /* the same name again */
+        for (int64_t step = 4; step <= 9; step++)
+            save_at(&p, folder, step);
+        prepared_free(&p);
+        bly_buf aside = read_file(in_folder(folder, "model.ckpt-3.damaged.index"));
+        assert_int_equal(aside.len, index.len);
+        if (index.len > 0)
+            assert_memory_equal(aside.data, index.data, index.len);
+        assert_true(has_file(folder, "model.ckpt-3.damaged.meta"));
+        bly_buf text = read_file(in_folder(folder, "checkpoint"));
+        assert_null(strstr(bly_buf_text(&text), "damaged"));
+        assert_null(strstr(bly_buf_text(&text), "model.ckpt-3"));
+        assert_goes_on_from(folder, 2, marker); /* the step is the variable's, which was restored */
+        bly_buf_free(&text);
+        bly_buf_free(&index);
+        bly_buf_free(&aside);
+    }
+}
+
+/* What was put aside before is not overwritten. */
+static void test_restore__keeps_each_of_several_damaged_checkpoints_of_one_name(void **state) {
+    (void)state;
+    const char *folder = make_run("twice", NULL);
+    for (int i = 0; i < 2; i++) {
+        struct prepared p;
+        flip_byte(in_folder(folder, "model.ckpt-3.data-00000-of-00001"), 20);
+        assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+        save_at(&p, folder, 3);
+        prepared_free(&p);
+    }
+    assert_true(has_file(folder, "model.ckpt-3.damaged.index"));
+    assert_true(has_file(folder, "model.ckpt-3.damaged.damaged.index"));
+    assert_true(has_file(folder, "model.ckpt-3.damaged.damaged.data-00000-of-00001"));
+}
+
+/* A save that fails leaves the damaged one where it is, too. */
+static void test_restore__puts_nothing_aside_where_the_save_fails(void **state) {
+    (void)state;
+    const char *folder = make_run("aside_fails", NULL);
+    struct prepared p;
+    flip_data(folder);
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    bly_buf before = photograph(folder);
+    belay_session *fresh = open_plain(p.graph);
+    assert_fails(BELAY_FAILED_PRECONDITION, "uninitialized",
+                 belay_saver_save(belay_scaffold_saver(p.scaffold), fresh,
+                                  in_folder(folder, "model.ckpt"), 4, NULL, NULL, err));
+    assert_unchanged(&before, folder);
+    belay_session_free(fresh);
+    prepared_free(&p);
+}
+
+/* SD-14: nothing is initialised where checkpoints are. */
+static void test_restore__fails_where_no_checkpoint_verifies(void **state) {
+    (void)state;
+    const char *folder = make_run("none", NULL);
+    for (char step = '1'; step <= '3'; step++) {
+        char name[] = "model.ckpt-?.data-00000-of-00001";
+        name[11] = step;
+        flip_byte(in_folder(folder, name), 3);
+    }
+    assert_refused(folder, BELAY_DATA_LOSS, "3 checkpoints, and none can be used");
+    assert_int_equal(unlink(in_folder(folder, "checkpoint")), 0);
+    assert_refused(folder, BELAY_DATA_LOSS, "none can be used");
+}
+
+/* BUG-32, CK-10, CK-11. */
+static void test_restore__goes_by_the_folder_where_the_state_file_is_no_use(void **state) {
+    (void)state;
+    static const char *const texts[] = {NULL, "", "\x01garbage \xff",
+                                        "model_checkpoint_path: ", "unknown_field: 3\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        double marker;
+        const char *folder = make_run("no_state", &marker);
+        if (texts[i])
+            write_text(in_folder(folder, "checkpoint"), texts[i]);
+        else
+            assert_int_equal(unlink(in_folder(folder, "checkpoint")), 0);
+        assert_goes_on_from(folder, 3, marker);
+        assert_logged("no state file that can be read");
+        /* Its checkpoints are known again: retention goes on where it was. */
+        struct prepared p;
+        assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+        for (int64_t step = 4; step <= 6; step++)
+            save_at(&p, folder, step);
+        assert_false(has_file(folder, "model.ckpt-1.index"));
+        assert_true(has_file(folder, "model.ckpt-2.index"));
+        prepared_free(&p);
+    }
+}
+
+/* What lies beside a run's checkpoints is not the saver's to delete. */
+static void test_restore__leaves_other_bundles_of_the_folder_to_their_owner(void **state) {
+    (void)state;
+    double marker;
+    const char *folder = make_run("others", &marker);
+    static const char *const names[] = {"index", "data-00000-of-00001"};
+    for (size_t i = 0; i < 2; i++) {
+        char from[64], to[64], other[64];
+        snprintf(from, sizeof from, "model.ckpt-1.%s", names[i]);
+        snprintf(to, sizeof to, "pretrained.%s", names[i]);
+        snprintf(other, sizeof other, "teacher-2.%s", names[i]);
+        bly_buf content = read_file(in_folder(folder, from));
+        write_file(in_folder(folder, to), content.data, content.len);
+        write_file(in_folder(folder, other), content.data, content.len);
+        bly_buf_free(&content);
+    }
+    assert_int_equal(unlink(in_folder(folder, "checkpoint")), 0);
+    struct prepared p;
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    assert_int_equal(step_of(p.session), 3);
+    for (int64_t step = 4; step <= 12; step++)
+        save_at(&p, folder, step);
+    assert_true(has_file(folder, "pretrained.index"));
+    assert_true(has_file(folder, "teacher-2.index"));
+    assert_false(has_file(folder, "model.ckpt-1.index"));
+    prepared_free(&p);
+}
+
+/* BUG-33, CK-13, SM-09. */
+static void test_restore__tries_older_ones_where_the_state_file_names_what_is_gone(void **state) {
+    (void)state;
+    double marker;
+    const char *folder = make_run("gone", &marker);
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-3.index")), 0);
+    assert_goes_on_from(folder, 2, marker);
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-2.index")), 0);
+    assert_goes_on_from(folder, 1, marker);
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-1.index")), 0);
+    assert_refused(folder, BELAY_DATA_LOSS, "none can be used");
+}
+
+/* A run that was moved: its state file names the old place. */
+static void test_restore__finds_the_checkpoints_of_a_folder_that_was_moved(void **state) {
+    (void)state;
+    double marker;
+    const char *folder = make_run("old_place", &marker), *moved = work_folder("new_place");
+    assert_int_equal(rmdir(moved), 0);
+    assert_int_equal(rename(folder, moved), 0);
+    assert_goes_on_from(moved, 3, marker);
+    struct prepared p;
+    assert_ok(start_in(load("plain_saver.meta"), moved, &p));
+    for (int64_t step = 4; step <= 6; step++)
+        save_at(&p, moved, step);
+    assert_false(has_file(moved, "model.ckpt-1.index"));
+    assert_int_equal(belay_saver_last_checkpoint_count(belay_scaffold_saver(p.scaffold)), 5);
+    prepared_free(&p);
+}
+
+/* A run that was copied: retention in the copy must not delete the first one's. */
+static void test_restore__never_deletes_the_checkpoints_of_another_folder(void **state) {
+    (void)state;
+    double marker;
+    char command[2048];
+    const char *folder = make_run("original", &marker), *copy = work_folder("copy");
+    snprintf(command, sizeof command, "cp -a '%s/.' '%s'", folder, copy);
+    assert_int_equal(system(command), 0);
+    bly_buf before = photograph(folder);
+    struct prepared p;
+    assert_ok(start_in(load("plain_saver.meta"), copy, &p));
+    assert_int_equal(p.restored, 1);
+    assert_int_equal(step_of(p.session), 3);
+    for (int64_t step = 4; step <= 12; step++)
+        save_at(&p, copy, step);
+    assert_unchanged(&before, folder);
+    prepared_free(&p);
+}
+
+/* A folder has many names; retention counts each checkpoint once. */
+static void test_restore__knows_a_folder_by_all_its_names(void **state) {
+    (void)state;
+    double marker;
+    const char *folder = make_run("names", &marker);
+    char *here = getcwd(NULL, 0);
+    assert_int_equal(chdir(folder), 0);
+    struct prepared p;
+    assert_ok(start_in(load("plain_saver.meta"), ".", &p)); /* the state file has absolute paths */
+    save_at(&p, ".", 3);
+    assert_int_equal(belay_saver_last_checkpoint_count(belay_scaffold_saver(p.scaffold)), 3);
+    prepared_free(&p);
+    assert_int_equal(chdir(here), 0);
+    free(here);
+    assert_goes_on_from(folder, 3, marker);
+}
+
+static void set_time(const char *path, long seconds) {
+    struct timespec times[2] = {{seconds, 0}, {seconds, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* BUG-37: killed after the last rename of a checkpoint, and before the state file. */
+static void test_restore__takes_a_checkpoint_that_the_state_file_missed(void **state) {
+    (void)state;
+    double marker;
+    char text[1024];
+    const char *folder = make_run("missed", &marker);
+    snprintf(text, sizeof text,
+             "model_checkpoint_path: \"%s/model.ckpt-2\"\n"
+             "all_model_checkpoint_paths: \"%s/model.ckpt-1\"\n"
+             "all_model_checkpoint_paths: \"%s/model.ckpt-2\"\n",
+             folder, folder, folder);
+    write_text(in_folder(folder, "checkpoint"), text);
+    set_time(in_folder(folder, "checkpoint"), 1000000);
+    set_time(in_folder(folder, "model.ckpt-3.index"), 1000001);
+    assert_goes_on_from(folder, 3, marker);
+    assert_logged("is newer than the state file");
+    struct prepared p;
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    assert_int_equal(belay_saver_last_checkpoint_count(belay_scaffold_saver(p.scaffold)), 3);
+    prepared_free(&p);
+    set_time(in_folder(folder, "model.ckpt-3.index"), 999999); /* an older run's */
+    assert_goes_on_from(folder, 2, marker);
+}
+
+/* Killed while a checkpoint took the place of one of the same name. */
+static void test_restore__takes_what_was_being_replaced(void **state) {
+    (void)state;
+    const char *folder = work_folder("replacing");
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    assert_ok(belay_saver_save(belay_scaffold_saver(p.scaffold), p.session,
+                               in_folder(folder, "model"), BELAY_NO_STEP, NULL, NULL, err));
+    double marker = fetch_number(p.session, "marker", 0);
+    prepared_free(&p);
+    static const char *const suffixes[] = {"index", "data-00000-of-00001", "meta", "belay.json"};
+    for (size_t i = 0; i < 4; i++) {
+        char from[64], to[64];
+        snprintf(from, sizeof from, "model.%s", suffixes[i]);
+        snprintf(to, sizeof to, "model.replaced.%s", suffixes[i]);
+        assert_int_equal(rename(in_folder(folder, from), in_folder(folder, to)), 0);
+    }
+    assert_goes_on_from(folder, 0, marker);
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    assert_ok(belay_saver_save(belay_scaffold_saver(p.scaffold), p.session,
+                               in_folder(folder, "model"), BELAY_NO_STEP, NULL, NULL, err));
+    assert_folder(folder, "checkpoint\nmodel.belay.json\nmodel.data-00000-of-00001\nmodel.index\n"
+                          "model.meta\n");
+    prepared_free(&p);
+    assert_goes_on_from(folder, 0, marker);
+}
+
+/* A checkpoint of another model is an error, never a reason to go back or to start afresh. */
+static void test_restore__refuses_a_folder_of_another_model(void **state) {
+    (void)state;
+    const char *folder = work_folder("another");
+    struct prepared p = prepare(load("tiny.meta"), NULL);
+    save_at(&p, folder, 1);
+    prepared_free(&p);
+    assert_refused(folder, BELAY_NOT_FOUND, "another model");
+}
+
+static void test_restore__starts_afresh_in_a_folder_without_checkpoints(void **state) {
+    (void)state;
+    const char *folder = work_folder("fresh");
+    struct prepared p;
+    write_text(in_folder(folder, "events.out.tfevents.1"), "");
+    write_text(in_folder(folder, "some.index"), "not a checkpoint");
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    assert_int_equal(p.restored, 0);
+    prepared_free(&p);
+    assert_ok(start_in(load("plain_saver.meta"), in_folder(folder, "not/there"), &p));
+    assert_int_equal(p.restored, 0);
+    prepared_free(&p);
+}
+
+/* One who cannot write a manifest cannot spoil a checkpoint either. */
+static void test_restore__does_without_a_manifest(void **state) {
+    (void)state;
+    double marker;
+    const char *folder = make_run("manifest", &marker);
+    write_text(in_folder(folder, "model.ckpt-3.belay.json"), "{\"step\": ");
+    assert_goes_on_from(folder, 3, marker);
+    assert_logged("the position in the input is not known");
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-3.belay.json")), 0);
+    assert_goes_on_from(folder, 3, marker);
+}
+
+/* A SavedModel's checkpoint that somebody else wrote has no step of belay's. */
+static void test_restore__counts_from_zero_where_a_checkpoint_has_no_step(void **state) {
+    (void)state;
+    const char *folder = work_folder("no_step");
+    struct prepared p = prepare(load("module"), NULL);
+    double marker = fetch_number(p.session, "marker", 0);
+    save_at(&p, folder, 40);
+    prepared_free(&p);
+    belay_graph *graph = load("module");
+    assert_ok(belay_graph_create_global_step(graph, NULL, err));
+    log_start();
+    assert_ok(start_in(graph, folder, &p));
+    assert_logged("steps are counted from 0");
+    assert_int_equal(p.restored, 1);
+    assert_int_equal(step_of(p.session), 0);
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    prepared_free(&p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_saver_restore__needs_no_initialisation_and_an_existing_checkpoint),
+        cmocka_unit_test(
+            test_saver_restore__refuses_a_damaged_checkpoint_before_it_changes_anything),
+        cmocka_unit_test(test_saver_restore__refuses_the_checkpoint_of_another_model),
+        cmocka_unit_test(test_saver_restore__puts_the_parts_of_a_variable_back),
+        cmocka_unit_test(test_restore__takes_what_the_state_file_names),
+        cmocka_unit_test(test_restore__passes_over_a_damaged_checkpoint_and_keeps_it),
+        cmocka_unit_test(test_restore__keeps_each_of_several_damaged_checkpoints_of_one_name),
+        cmocka_unit_test(test_restore__puts_nothing_aside_where_the_save_fails),
+        cmocka_unit_test(test_restore__fails_where_no_checkpoint_verifies),
+        cmocka_unit_test(test_restore__goes_by_the_folder_where_the_state_file_is_no_use),
+        cmocka_unit_test(test_restore__leaves_other_bundles_of_the_folder_to_their_owner),
+        cmocka_unit_test(test_restore__tries_older_ones_where_the_state_file_names_what_is_gone),
+        cmocka_unit_test(test_restore__finds_the_checkpoints_of_a_folder_that_was_moved),
+        cmocka_unit_test(test_restore__never_deletes_the_checkpoints_of_another_folder),
+        cmocka_unit_test(test_restore__knows_a_folder_by_all_its_names),
+        cmocka_unit_test(test_restore__takes_a_checkpoint_that_the_state_file_missed),
+        cmocka_unit_test(test_restore__takes_what_was_being_replaced),
+        cmocka_unit_test(test_restore__refuses_a_folder_of_another_model),
+        cmocka_unit_test(test_restore__starts_afresh_in_a_folder_without_checkpoints),
+        cmocka_unit_test(test_restore__does_without_a_manifest),
+        cmocka_unit_test(test_restore__counts_from_zero_where_a_checkpoint_has_no_step),
+    };
+    return cmocka_run_group_tests(tests, session_run_set_up, session_run_tear_down);
+}
