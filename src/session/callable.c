@@ -100,9 +100,6 @@ belay_code belay_callable_run(belay_callable *callable, belay_tensor *const *inp
     belay_code code = bly_request_check_inputs(request, inputs, err);
     if (code != BELAY_OK)
         return code;
-    if (!outputs && request->fetch_count > 0)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT,
-                        "outputs is NULL, and the callable has fetches");
     TF_Buffer *metadata = callable->metadata ? rt->NewBuffer() : NULL;
     for (size_t i = 0; i < request->feed_count; i++)
         callable->in[i] = inputs[i]->tf;

@@ -126,6 +126,8 @@ uint32_t belay_coordinator_should_stop(const belay_coordinator *c) {
 }
 
 void belay_coordinator_clear_stop(belay_coordinator *c) {
+    if (!c)
+        return;
     bly_mutex_lock(&c->lock);
     atomic_store(&c->stop, 0);
     c->joined = 0;
@@ -143,6 +145,8 @@ static int64_t earlier(int64_t a, int64_t b) {
 }
 
 uint32_t belay_coordinator_wait_for_stop(belay_coordinator *c, double timeout_secs) {
+    if (!c)
+        return 0;
     int64_t start = bly_now_us();
     int64_t deadline = deadline_after(timeout_secs);
     bly_mutex_lock(&c->lock);
@@ -184,7 +188,14 @@ void bly_coordinator_wake(belay_coordinator *c) {
     bly_mutex_unlock(&c->lock);
 }
 
+static belay_code no_coordinator(belay_error *err) {
+    return belay_error_code(err) ? belay_error_code(err)
+                                 : bly_fail(err, BELAY_INVALID_ARGUMENT, "coordinator is NULL");
+}
+
 belay_code belay_coordinator_raise_requested_exception(belay_coordinator *c, belay_error *err) {
+    if (!c)
+        return no_coordinator(err);
     bly_mutex_lock(&c->lock);
     belay_code code = c->error.code;
     if (code != BELAY_OK)
@@ -194,6 +205,8 @@ belay_code belay_coordinator_raise_requested_exception(belay_coordinator *c, bel
 }
 
 uint32_t belay_coordinator_joined(const belay_coordinator *coordinator) {
+    if (!coordinator)
+        return 0;
     /* The lock is no part of what a caller calls const. */
     belay_coordinator *c = (belay_coordinator *)(uintptr_t)coordinator;
     bly_mutex_lock(&c->lock);
@@ -381,6 +394,8 @@ static belay_code join(belay_coordinator *c, double grace_secs, double first_sec
 belay_code belay_coordinator_join(belay_coordinator *c, const belay_join_options *options,
                                   belay_error *err) {
     belay_join_options mine;
+    if (!c)
+        return no_coordinator(err);
     belay_code code = bly_options_read(&mine, sizeof mine, options, "belay_join_options", err);
     if (code != BELAY_OK)
         return code;

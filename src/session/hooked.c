@@ -171,6 +171,7 @@ static int is_due_after(const belay_when *when, const belay_progress *now) {
 static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     const belay_step *step = run->step;
+    run->writes_step = 0;
     run->source_count = 0;
     run->output_count = 0;
     run->input_count = 0;
@@ -331,9 +332,9 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
 
 /* After a run: where training is now. */
 static belay_code update_progress(bly_hooked *hooked, const belay_step *step, TF_Tensor **values,
-                                  belay_error *err) {
+                                  int read_again, belay_error *err) {
     hooked->progress.runs++;
-    if (step->step_after.oper) {
+    if (step->step_after.oper && !read_again) {
         hooked->progress.global_step =
             bly_tensor_integer(hooked->rt, values[step->output_count - 1]);
         return BELAY_OK;
@@ -364,7 +365,7 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
     if (code == BELAY_OK)
         code = bly_detach_values(hooked->graph, values, value_count, err);
     if (code == BELAY_OK)
-        code = update_progress(hooked, step, values, err);
+        code = update_progress(hooked, step, values, merged && run->writes_step, err);
     if (code == BELAY_OK && (*out_hooks || is_due_after(&hooked->next, &hooked->progress))) {
         *out_hooks = 1;
         hooked->progress.now_ms = bly_now_ms();

@@ -24,6 +24,7 @@ struct belay_run_context {
     bly_hook_slot *slot; /* whose callback is running */
     int before;          /* in before_run */
     int stop_requested;
+    int writes_step; /* a hook's fetch writes the global step: step_after may come too early */
     belay_step *step;
     belay_tensor *const *step_inputs;
     size_t *sources; /* for each fetch of each hook: number of an output of this run */

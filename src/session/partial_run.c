@@ -106,8 +106,6 @@ belay_code belay_partial_run_run(belay_partial_run *partial, const char *const *
     if (code != BELAY_OK)
         return code;
     code = bly_request_check_inputs(&request, inputs, err);
-    if (code == BELAY_OK && !outputs && request.fetch_count > 0)
-        code = bly_fail(err, BELAY_INVALID_ARGUMENT, "outputs is NULL, and there are fetches");
     if (code == BELAY_OK)
         code = go_on(partial, &request, inputs, outputs, err);
     bly_request_clean_up(&request);

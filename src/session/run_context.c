@@ -52,18 +52,24 @@ static size_t find(const TF_Output *list, size_t count, TF_Output wanted) {
 
 belay_code belay_run_context_fetch(belay_run_context *run, belay_output output, belay_error *err) {
     TF_Output wanted = {output.op, (int)output.index};
+    int writes_step = 0;
     belay_code code = only_before(run, "fetch", err);
     if (code != BELAY_OK)
         return code;
     if (!output.op)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "the output to fetch was never found");
     size_t at = find(run->outputs, run->output_count, wanted);
+    if (at == run->output_count)
+        code = bly_step_check_extra(run->step, run->hooked->graph, wanted, &writes_step, err);
+    if (code != BELAY_OK)
+        return code;
     if (!bly_grow(&run->sources, run->source_count, &run->source_capacity, sizeof *run->sources) ||
         (at == run->output_count && !grow_outputs(run)))
         return bly_fail_memory(err);
     if (at == run->output_count) {
         run->values[at] = NULL;
         run->outputs[run->output_count++] = wanted;
+        run->writes_step |= writes_step;
     }
     run->sources[run->source_count++] = at;
     run->slot->value_count++;

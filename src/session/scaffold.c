@@ -14,34 +14,6 @@ _Static_assert(sizeof(belay_scaffold_options) ==
                    offsetof(belay_scaffold_options, copy_from_scaffold) + sizeof(void *),
                "no tail padding");
 
-static void feed_list_free(bly_feed_list *list) {
-    for (size_t i = 0; list->names && list->names[i]; i++)
-        bly_free(list->names[i]);
-    bly_free(list->names);
-    bly_free(list->inputs);
-    *list = (bly_feed_list){NULL, NULL};
-}
-
-static belay_code feed_list_copy(bly_feed_list *list, const char *const *names,
-                                 belay_tensor *const *inputs, belay_error *err) {
-    size_t count = 0;
-    while (names && names[count])
-        count++;
-    if (count == 0)
-        return BELAY_OK;
-    list->names = bly_calloc(count + 1, sizeof *list->names);
-    list->inputs = bly_calloc(count, sizeof(belay_tensor *));
-    if (!list->names || !list->inputs)
-        return bly_fail_memory(err);
-    for (size_t i = 0; i < count; i++) {
-        list->names[i] = bly_strdup(names[i]);
-        list->inputs[i] = inputs ? inputs[i] : NULL;
-        if (!list->names[i])
-            return bly_fail_memory(err);
-    }
-    return BELAY_OK;
-}
-
 /* The user's piece, else the other scaffold's at this moment (SC-21). */
 static belay_code take_piece(char **piece, const char *given, const char *other, belay_error *err) {
     const char *value = given ? given : other;
@@ -79,9 +51,9 @@ static belay_code take_pieces(belay_scaffold *scaffold, const belay_scaffold_opt
     if (code == BELAY_OK)
         code = take_piece(&scaffold->summary_op, options->summary_op, from->summary_op, err);
     if (code == BELAY_OK)
-        code = feed_list_copy(&scaffold->init_feeds, init_feeds, init_inputs, err);
+        code = bly_feed_list_copy(&scaffold->init_feeds, init_feeds, init_inputs, err);
     if (code == BELAY_OK)
-        code = feed_list_copy(&scaffold->local_init_feeds, local_feeds, local_inputs, err);
+        code = bly_feed_list_copy(&scaffold->local_init_feeds, local_feeds, local_inputs, err);
     /* SC-22: a copied init_fn is called with the new scaffold, which prepare_session hands it. */
     scaffold->init_fn = options->init_fn ? options->init_fn : from->init_fn;
     scaffold->init_self = options->init_fn ? options->init_self : from->init_self;
@@ -128,8 +100,8 @@ void belay_scaffold_free(belay_scaffold *scaffold) {
     bly_free(scaffold->ready_for_local_init_op);
     bly_free(scaffold->local_init_op);
     bly_free(scaffold->summary_op);
-    feed_list_free(&scaffold->init_feeds);
-    feed_list_free(&scaffold->local_init_feeds);
+    bly_feed_list_free(&scaffold->init_feeds);
+    bly_feed_list_free(&scaffold->local_init_feeds);
     belay_saver_free(scaffold->saver);
     belay_graph_free(scaffold->graph);
     bly_free(scaffold);

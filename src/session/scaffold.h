@@ -3,16 +3,11 @@
 #define BLY_SESSION_SCAFFOLD_H
 
 #include "graph/graph.h"
+#include "session/feed_list.h"
 
 #include <belay/scaffold.h>
 
 #include <stdatomic.h>
-
-/* Tensors to feed to an op, copied from a pair of lists. The tensors themselves are borrowed. */
-typedef struct bly_feed_list {
-    char **names; /* ends in NULL; NULL: none */
-    belay_tensor **inputs;
-} bly_feed_list;
 
 struct belay_scaffold {
     atomic_int references;

@@ -12,8 +12,7 @@
 _Static_assert(sizeof(belay_session_options) ==
                    offsetof(belay_session_options, config_size) + sizeof(size_t),
                "no tail padding");
-_Static_assert(sizeof(belay_run_options) ==
-                   offsetof(belay_run_options, metadata) + sizeof(void *),
+_Static_assert(sizeof(belay_run_options) == offsetof(belay_run_options, metadata) + sizeof(void *),
                "no tail padding");
 
 /* ConfigProto.operation_timeout_in_ms, found without a schema of the whole message: field 11, a

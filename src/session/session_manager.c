@@ -8,6 +8,7 @@
 #include "checkpoint/saver.h"
 #include "runtime/tensor.h"
 #include "session/backoff.h"
+#include "session/feed_list.h"
 #include "session/request.h"
 
 #include <stddef.h>
@@ -33,8 +34,7 @@ struct belay_session_manager {
     TF_Output ready_for_local_init; /* the same */
     int ready_for_local_init_is_op;
     TF_Buffer *local_init_run_options; /* NULL: none */
-    const char *const *local_init_feeds;
-    belay_tensor *const *local_init_inputs;
+    bly_feed_list local_init_feeds;
     double recovery_wait_secs;
     atomic_int cancelled;
     const atomic_int *stop; /* NULL: none */
@@ -68,6 +68,9 @@ static belay_code read_options(belay_session_manager *manager,
                         options->ready_for_local_init_op);
     belay_code code = bly_options_read(&run, sizeof run, options->local_init_run_options,
                                        "belay_run_options", err);
+    if (code == BELAY_OK && run.metadata)
+        code = bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "local_init_run_options.metadata is set: a session manager collects none");
     if (code == BELAY_OK)
         code = find_ready(manager, options->ready_op, &manager->ready, &manager->ready_is_op, err);
     if (code == BELAY_OK)
@@ -81,8 +84,9 @@ static belay_code read_options(belay_session_manager *manager,
     if (code == BELAY_OK && run.run_options)
         manager->local_init_run_options =
             manager->graph->rt->NewBufferFromString(run.run_options, run.run_options_size);
-    manager->local_init_feeds = options->local_init_feeds;
-    manager->local_init_inputs = options->local_init_inputs;
+    if (code == BELAY_OK)
+        code = bly_feed_list_copy(&manager->local_init_feeds, options->local_init_feeds,
+                                  options->local_init_inputs, err);
     manager->recovery_wait_secs =
         options->recovery_wait_secs > 0 ? options->recovery_wait_secs : RECOVERY_WAIT_SECS;
     return code;
@@ -118,6 +122,7 @@ void belay_session_manager_free(belay_session_manager *manager) {
         return;
     if (manager->local_init_run_options)
         manager->graph->rt->DeleteBuffer(manager->local_init_run_options);
+    bly_feed_list_free(&manager->local_init_feeds);
     belay_graph_free(manager->graph);
     bly_free(manager);
 }
@@ -291,8 +296,9 @@ static belay_code try_local_init(const belay_session_manager *manager, belay_ses
     if (code != BELAY_OK || !*out_done)
         return code;
     bly_info("Running local_init_op.");
-    code = run_with_feeds(session, manager->local_init_op, manager->local_init_feeds,
-                          manager->local_init_inputs, manager->local_init_run_options, err);
+    code = run_with_feeds(session, manager->local_init_op,
+                          (const char *const *)manager->local_init_feeds.names,
+                          manager->local_init_feeds.inputs, manager->local_init_run_options, err);
     if (code == BELAY_OK)
         bly_info("Done running local_init_op.");
     return code;

@@ -53,6 +53,46 @@ void bly_step_clean_up(belay_step *step) {
     bly_free(step->values);
     bly_free(step->targets);
     bly_free(step->in);
+    bly_free(step->extras);
+}
+
+/* The same writers give the same read; so another one says that `output` brings in more of them, or
+ * that nothing can be proved any more. */
+static belay_code find_out_extra(const belay_step *step, belay_graph *graph, TF_Output output,
+                                 int *out, belay_error *err) {
+    const bly_request *request = &step->request;
+    TF_Output read;
+    TF_Output *fetches = bly_calloc(request->output_count + 1, sizeof *fetches);
+    if (!fetches)
+        return bly_fail_memory(err);
+    if (request->output_count > 0)
+        memcpy(fetches, request->outputs, request->output_count * sizeof *fetches);
+    fetches[request->output_count] = output;
+    belay_code code = bly_graph_step_after(
+        graph, request->inputs, request->feed_count, fetches, request->output_count + 1,
+        (TF_Operation *const *)step->targets, step->target_count, &read, err);
+    *out = code == BELAY_OK && !bly_same_output(read, step->step_after);
+    bly_free(fetches);
+    return code;
+}
+
+belay_code bly_step_check_extra(belay_step *step, belay_graph *graph, TF_Output output, int *out,
+                                belay_error *err) {
+    *out = 0;
+    if (!step->step_after.oper)
+        return BELAY_OK; /* no step, or one that is read in a run of its own in any case */
+    for (size_t i = 0; i < step->extra_count; i++) {
+        if (bly_same_output(step->extras[i].output, output)) {
+            *out = step->extras[i].writes_step;
+            return BELAY_OK;
+        }
+    }
+    if (!bly_grow(&step->extras, step->extra_count, &step->extra_capacity, sizeof *step->extras))
+        return bly_fail_memory(err);
+    belay_code code = find_out_extra(step, graph, output, out, err);
+    if (code == BELAY_OK)
+        step->extras[step->extra_count++] = (bly_extra_fetch){output, *out};
+    return code;
 }
 
 void bly_tuner_start(bly_tuner *tuner, belay_threads threads, int caller_allowed) {

@@ -14,6 +14,13 @@ typedef struct bly_tuner {
     int64_t fastest_us[2]; /* [in_caller] */
 } bly_tuner;
 
+/* What a hook fetched beside: whether a run then writes the global step where step_after does not
+ * see it. Found out once. */
+typedef struct bly_extra_fetch {
+    TF_Output output;
+    int writes_step;
+} bly_extra_fetch;
+
 struct belay_step {
     belay_step *next; /* the session's list */
     belay_monitored_session *session;
@@ -27,12 +34,19 @@ struct belay_step {
     size_t target_count;
     TF_Tensor **in;     /* request.feed_count */
     TF_Tensor **values; /* output_count */
+    bly_extra_fetch *extras;
+    size_t extra_count, extra_capacity;
     bly_tuner tuner;
 };
 
 belay_code bly_step_make(belay_step *step, belay_graph *graph, const char *const *feeds,
                          const char *const *fetches, const char *const *targets, belay_error *err);
 void bly_step_clean_up(belay_step *step);
+
+/* Sets *out to 1 where a run of the step that fetches `output` too must read the global step in a
+ * run of its own, since that output needs an op which writes it. */
+belay_code bly_step_check_extra(belay_step *step, belay_graph *graph, TF_Output output, int *out,
+                                belay_error *err);
 
 /* Around each run: picks the way (1: the calling thread), and learns from how long it took. */
 void bly_tuner_start(bly_tuner *tuner, belay_threads threads, int caller_allowed);

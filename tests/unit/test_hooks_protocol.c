@@ -651,6 +651,62 @@ static void test_hook__says_when_it_is_called(void **state) {
     assert_string_equal(calls_for(f, (belay_when){5, 12, 14, no}), " b2 a13");
 }
 
+/* ---- a fetch that counts ---- */
+
+#define COUNTS_TOO                                                                                 \
+    "extra = AssignAddVariableOp(global_step, one) dtype=int64\n"                                  \
+    "counted = Identity(pi, ^extra) T=double\n"                                                    \
+    "trained = Identity(pi, ^train) T=double\n"
+
+/* What a hook fetches may write the global step, beside what the step itself runs: then the step is
+ * read after that run, not in it. */
+static void test_hook__fetch_that_counts_is_counted__GS_07(void **state) {
+    fixture *f = *state;
+    static recorder a;
+    a = (recorder){.fetch = {"pi", "counted"}};
+    use_graph(f, MODEL FEEDS COUNTS_TOO);
+    record(f, &a, "a");
+    open_session(f);
+    for (int i = 1; i <= 5; i++) {
+        run_steps(f, 1);
+        assert_int_equal(global_step(f), 2 * i);
+    }
+    close_session(f);
+    free_hooks(f);
+}
+
+static void test_hook__fetch_that_counts_moves_the_stop__HK_STOP_05(void **state) {
+    fixture *f = *state;
+    static recorder a;
+    belay_stop_at_step_options options = BELAY_STOP_AT_STEP_OPTIONS_INIT;
+    a = (recorder){.fetch = {"counted"}};
+    use_graph(f, MODEL FEEDS COUNTS_TOO);
+    record(f, &a, "a");
+    options.last_step = 6;
+    add_hook(f, belay_stop_at_step_hook_new(&options, f->err));
+    open_session(f);
+    assert_int_equal(run_until_stop(f), 3);
+    assert_int_equal(global_step(f), 6);
+    close_session(f);
+    free_hooks(f);
+}
+
+/* One that needs only what the step runs anyhow costs no second run. */
+static void test_hook__fetch_of_what_the_step_counts_is_one_run__GS_07(void **state) {
+    fixture *f = *state;
+    static recorder a;
+    a = (recorder){.fetch = {"trained", "pi", "global_step/Read"}};
+    use_graph(f, MODEL FEEDS COUNTS_TOO);
+    record(f, &a, "a");
+    open_session(f);
+    size_t runs = scripted_run_count();
+    run_steps(f, 5);
+    assert_int_equal(scripted_run_count(), runs + 5);
+    assert_int_equal(global_step(f), 5);
+    close_session(f);
+    free_hooks(f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_hook__has_no_callback_that_it_must_have__HK_RUN_01),
@@ -681,6 +737,9 @@ int main(void) {
         TEST(test_hook__feeds_for_one_run_only__HK_RUN_20),
         TEST(test_hook__cannot_ask_after_the_run),
         TEST(test_hook__says_when_it_is_called),
+        TEST(test_hook__fetch_that_counts_is_counted__GS_07),
+        TEST(test_hook__fetch_that_counts_moves_the_stop__HK_STOP_05),
+        TEST(test_hook__fetch_of_what_the_step_counts_is_one_run__GS_07),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,129 @@
+#include "cluster/address.h"
+
+#include "base/error.h"
+#include "base/text.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define PORT_MOST 65535
+
+static int read_port(const char *text, int *out) {
+    int port = 0;
+    if (!*text)
+        return 0;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9')
+            return 0;
+        port = port * 10 + (*text - '0');
+        if (port > PORT_MOST)
+            return 0;
+    }
+    *out = port;
+    return 1;
+}
+
+/* What no host holds. TensorFlow itself only minds the '/'. */
+static int is_host(const char *text, size_t len) {
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)text[i] <= ' ' || strchr("/,;=\"'", text[i]) || text[i] == 0x7f)
+            return 0;
+    return len > 0;
+}
+
+int bly_address_split(const char *address, char *host, size_t room, int *out_port) {
+    const char *colon = strrchr(address, ':');
+    if (!colon || !is_host(address, (size_t)(colon - address)) || !read_port(colon + 1, out_port))
+        return 0;
+    size_t len = (size_t)(colon - address);
+    if (*address == '[' && len > 2 && address[len - 1] == ']') {
+        address++;
+        len -= 2;
+    }
+    if (!host)
+        return 1;
+    if (len >= room)
+        return 0;
+    memcpy(host, address, len);
+    host[len] = '\0';
+    return 1;
+}
+
+const char *bly_target_address(const char *target) {
+    static const char scheme[] = "grpc://";
+    return bly_starts_with(target, scheme) ? target + sizeof scheme - 1 : NULL;
+}
+
+/* TensorFlow takes the port on every interface. */
+belay_code bly_port_check(int port, belay_error *err) {
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    int on = 1, wrong = 0;
+    if (port == 0)
+        return BELAY_OK;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return BELAY_OK; /* TensorFlow will say */
+    any.sin_addr.s_addr = htonl(INADDR_ANY);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* as gRPC does */
+    if (bind(fd, (const struct sockaddr *)&any, sizeof any) != 0 || listen(fd, 1) != 0)
+        wrong = errno;
+    close(fd);
+    if (wrong == EADDRINUSE)
+        return bly_fail(err, BELAY_UNAVAILABLE, "port %d is in use by another process", port);
+    if (wrong == EACCES)
+        return bly_fail(err, BELAY_PERMISSION_DENIED, "port %d is not for this user", port);
+    return BELAY_OK;
+}
+
+/* Connects within the time. 0, or an errno. */
+static int connect_in_time(int fd, const struct sockaddr *to, socklen_t size, int timeout_ms) {
+    struct pollfd wait = {.fd = fd, .events = POLLOUT};
+    int wrong = 0;
+    socklen_t len = sizeof wrong;
+    if (connect(fd, to, size) == 0)
+        return 0;
+    if (errno != EINPROGRESS)
+        return errno;
+    int ready = poll(&wait, 1, timeout_ms);
+    if (ready <= 0)
+        return ready == 0 ? ETIMEDOUT : errno;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &wrong, &len) == 0 ? wrong : errno;
+}
+
+int bly_address_listens(const char *address, int timeout_ms, bly_buf *why) {
+    char host[256], port_text[16];
+    int port, wrong = EINVAL;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
+    if (!bly_address_split(address, host, sizeof host, &port)) {
+        bly_buf_puts(why, "not of the form HOST:PORT");
+        return 0;
+    }
+    snprintf(port_text, sizeof port_text, "%d", port);
+    int result = getaddrinfo(host, port_text, &hints, &found);
+    if (result != 0) {
+        bly_buf_puts(why, gai_strerror(result));
+        return 0;
+    }
+    for (const struct addrinfo *one = found; one && wrong != 0; one = one->ai_next) {
+        int fd = socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0) {
+            wrong = errno;
+            continue;
+        }
+        wrong = connect_in_time(fd, one->ai_addr, one->ai_addrlen, timeout_ms);
+        close(fd);
+    }
+    freeaddrinfo(found);
+    if (wrong == 0)
+        return 1;
+    bly_buf_puts(why, strerror(wrong));
+    return 0;
+}
