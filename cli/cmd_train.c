@@ -283,7 +283,7 @@ static void watch(void *self, belay_training_run *run, belay_run_event event,
 /* "finished at step 1500: reached step 1500; loss 0.0312; checkpoint run/model.ckpt-1500" */
 static void say_end(const belay_training_run *run) {
     char text[1024];
-    int64_t step = belay_training_run_step(run);
+    int64_t step = belay_training_run_step(run) < 0 ? 0 : belay_training_run_step(run);
     const char *checkpoint = belay_training_run_last_checkpoint(run);
     size_t at = (size_t)snprintf(text, sizeof text, "%s at step %" PRId64 ": %s",
                                  belay_training_run_ending(run) == BELAY_RUN_STOPPED ? "stopped"

@@ -10,6 +10,7 @@ extern const cli_command cli_export;
 extern const cli_command cli_graph;
 extern const cli_command cli_doctor;
 extern const cli_command cli_ckpt;
+extern const cli_command cli_server;
 
 /* What `train` and `eval` share. */
 

@@ -13,6 +13,7 @@
 #define BELAY_BELAY_H
 
 #include <belay/checkpoint.h>
+#include <belay/cluster.h>
 #include <belay/coordinator.h>
 #include <belay/dtype.h>
 #include <belay/error.h>
@@ -27,6 +28,7 @@
 #include <belay/runtime.h>
 #include <belay/saver.h>
 #include <belay/scaffold.h>
+#include <belay/server.h>
 #include <belay/session.h>
 #include <belay/session_manager.h>
 #include <belay/summary.h>

@@ -45,13 +45,14 @@ typedef struct belay_progress {
  * When a hook wants to be called again: whatever comes first. Between, it costs one compare.
  *
  * `runs`, `from_step` and `time_ms` are looked at before a run, and give before_run and after_run.
- * `at_step` is looked at after it, and gives after_run alone.
+ * `at_step` and `at_time_ms` are looked at after it, and give after_run alone.
  */
 typedef struct belay_when {
-    int64_t runs;      /**< Around the run that starts when this many have been run. */
-    int64_t from_step; /**< Around the first run that starts at this global step or beyond. */
-    int64_t at_step;   /**< After the first run that ends at this global step or beyond. */
-    int64_t time_ms;   /**< Around the first run that starts at this time or later. */
+    int64_t runs;       /**< Around the run that starts when this many have been run. */
+    int64_t from_step;  /**< Around the first run that starts at this global step or beyond. */
+    int64_t at_step;    /**< After the first run that ends at this global step or beyond. */
+    int64_t time_ms;    /**< Around the first run that starts at this time or later. */
+    int64_t at_time_ms; /**< After the first run that ends at this time or later. */
 } belay_when;
 
 typedef struct belay_run_context belay_run_context;

@@ -81,12 +81,13 @@ typedef struct belay_training_run_options {
     const char *master;            /**< TensorFlow target; NULL: in this process. */
     const void *session_config;    /**< A serialised ConfigProto; NULL: an empty one. */
     size_t session_config_size;
-    int64_t steps;           /**< Until the global step is this; 0: not given. */
-    int64_t epochs;          /**< Until the arrays were seen so often; 0: not given. */
-    int64_t batch;           /**< Rows in a batch; 0: what the graph fixes, else 32. */
-    int64_t seed;            /**< Drives shuffling, and nothing else. */
-    int64_t save_steps;      /**< Save so often; BELAY_OFF. 0: see save_secs. */
-    double save_secs;        /**< 0 with save_steps 0: 600; BELAY_OFF. */
+    int64_t steps;      /**< Until the global step is this; 0: not given. */
+    int64_t epochs;     /**< Until the arrays were seen so often; 0: not given. */
+    int64_t batch;      /**< Rows in a batch; 0: what the graph fixes, else 32. */
+    int64_t seed;       /**< Drives shuffling, and nothing else. */
+    int64_t save_steps; /**< Save so often; 0: see save_secs; BELAY_OFF: only the start and the end
+                           are saved. */
+    double save_secs;   /**< 0 with save_steps 0: 600; BELAY_OFF. */
     int64_t summary_steps;   /**< 0: 100; BELAY_OFF. */
     int64_t log_steps;       /**< 0: 100; BELAY_OFF. */
     double keep_every_hours; /**< 0: never. */
@@ -208,7 +209,7 @@ typedef struct belay_evaluate_options {
     size_t struct_size;         /**< sizeof(belay_evaluate_options) in the caller's build. */
     const char *graph;          /**< MetaGraphDef file or SavedModel folder. Must be given. */
     const char *dir;            /**< The run's folder, or a checkpoint's prefix. Must be given. */
-    const char *signature;      /**< NULL: "eval"; with fetches: none. */
+    const char *signature;      /**< NULL: "eval", where the graph has it. */
     const char *const *fetches; /**< Further outputs or tensors, ending in NULL. */
     const char *const *feeds;   /**< Inputs of the signature or tensors to feed, ending in NULL. */
     const char *const *feed_files; /**< A `.npy` file for each, ending in NULL. */

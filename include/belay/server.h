@@ -40,6 +40,14 @@ typedef struct belay_server_options {
     { sizeof(belay_server_options), NULL, NULL, 0, NULL, NULL, NULL, NULL, 0 }
 
 /**
+ * Looks whether there is such a task, and whether its cluster can be one, without TensorFlow and
+ * without the network.
+ *
+ * @return BELAY_OK, or BELAY_INVALID_ARGUMENT as belay_server_prepare() would.
+ */
+BELAY_API belay_code belay_server_check(const belay_server_options *options, belay_error *err);
+
+/**
  * Makes a server that does not serve yet: its port is taken, and its target known.
  *
  * Threads: any thread.
@@ -55,8 +63,7 @@ typedef struct belay_server_options {
  *   - BELAY_PERMISSION_DENIED: the port is not for this user;
  *   - BELAY_NOT_FOUND: no such protocol, or no TensorFlow.
  */
-BELAY_API belay_server *belay_server_prepare(const belay_server_options *options,
-                                             belay_error *err);
+BELAY_API belay_server *belay_server_prepare(const belay_server_options *options, belay_error *err);
 
 /** Has a prepared server serve. One that serves already is left alone. */
 BELAY_API belay_code belay_server_begin(belay_server *server, belay_error *err);

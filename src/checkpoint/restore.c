@@ -343,8 +343,11 @@ static belay_code note_damaged(belay_saver *saver, const char *prefix, belay_err
     if (!bly_grow(&saver->damaged, saver->damaged_count, &saver->damaged_capacity,
                   sizeof *saver->damaged))
         return bly_fail_memory(err);
-    saver->damaged[saver->damaged_count] = bly_strdup(prefix);
-    return saver->damaged[saver->damaged_count++] ? BELAY_OK : bly_fail_memory(err);
+    char *copy = bly_strdup(prefix);
+    if (!copy)
+        return bly_fail_memory(err);
+    saver->damaged[saver->damaged_count++] = copy;
+    return BELAY_OK;
 }
 
 /* Tries one after the other. Only damage leads to the next one: a checkpoint of another model is an

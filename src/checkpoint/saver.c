@@ -205,8 +205,11 @@ belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_erro
     }
     if (!bly_grow(&saver->known, saver->known_count, &saver->known_capacity, sizeof *saver->known))
         return bly_fail_memory(err);
-    saver->known[saver->known_count] = bly_strdup(prefix);
-    return saver->known[saver->known_count++] ? BELAY_OK : bly_fail_memory(err);
+    char *copy = bly_strdup(prefix);
+    if (!copy)
+        return bly_fail_memory(err);
+    saver->known[saver->known_count++] = copy;
+    return BELAY_OK;
 }
 
 size_t belay_saver_last_checkpoint_count(const belay_saver *saver) {
@@ -221,11 +224,18 @@ belay_code belay_saver_recover_last_checkpoints(belay_saver *saver, const char *
                                                 size_t count, belay_error *err) {
     if (!saver || (count > 0 && !prefixes))
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", saver ? "prefixes" : "saver");
-    bly_saver_forget_all(saver);
+    /* `prefixes` may be what the saver gave out itself: that is freed last. */
+    char **before = saver->known;
+    size_t before_count = saver->known_count;
+    saver->known = NULL;
+    saver->known_count = saver->known_capacity = 0;
     belay_code code = BELAY_OK;
     for (size_t i = 0; code == BELAY_OK && i < count; i++)
         if (bly_checkpoint_exists(prefixes[i]))
             code = bly_saver_remember(saver, prefixes[i], err);
+    for (size_t i = 0; i < before_count; i++)
+        bly_free(before[i]);
+    bly_free(before);
     return code;
 }
 

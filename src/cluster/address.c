@@ -72,8 +72,8 @@ belay_code bly_port_check(int port, belay_error *err) {
     if (fd < 0)
         return BELAY_OK; /* TensorFlow will say */
     any.sin_addr.s_addr = htonl(INADDR_ANY);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* as gRPC does */
-    if (bind(fd, (const struct sockaddr *)&any, sizeof any) != 0 || listen(fd, 1) != 0)
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);     /* as gRPC does */
+    if (bind(fd, (const struct sockaddr *)&any, sizeof any) != 0) /* fails where one listens */
         wrong = errno;
     close(fd);
     if (wrong == EADDRINUSE)

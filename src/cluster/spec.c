@@ -226,7 +226,7 @@ void bly_job_put_tasks(const struct bly_job *job, bly_buf *out) {
             last++;
         bly_buf_printf(out, "%s%d", i ? ", " : "", (int)job->tasks[i].index);
         if (last > i)
-            bly_buf_printf(out, " to %d", (int)job->tasks[last].index);
+            bly_buf_printf(out, "%s%d", last == i + 1 ? ", " : " to ", (int)job->tasks[last].index);
         i = last + 1;
     }
 }
@@ -323,7 +323,8 @@ uint32_t belay_cluster_spec_equal(const belay_cluster_spec *a, const belay_clust
         return a == b;
     int same = a->count == b->count;
     for (size_t i = 0; same && i < a->count; i++)
-        same = strcmp(a->jobs[i].name, b->jobs[i].name) == 0 && same_tasks(&a->jobs[i], &b->jobs[i]);
+        same =
+            strcmp(a->jobs[i].name, b->jobs[i].name) == 0 && same_tasks(&a->jobs[i], &b->jobs[i]);
     return (uint32_t)same;
 }
 
@@ -332,8 +333,8 @@ uint32_t belay_cluster_spec_is_chief(const belay_cluster_spec *spec, const char 
     if (belay_cluster_spec_job_count(spec) == 0 || !task_type || strcmp(task_type, "chief") == 0 ||
         strcmp(task_type, "master") == 0 || strcmp(task_type, "evaluator") == 0)
         return 1;
-    return strcmp(task_type, "worker") == 0 && task_index == 0 &&
-           !bly_cluster_job(spec, "chief") && !bly_cluster_job(spec, "master");
+    return strcmp(task_type, "worker") == 0 && task_index == 0 && !bly_cluster_job(spec, "chief") &&
+           !bly_cluster_job(spec, "master");
 }
 
 /* ---- checking what a person wrote ---- */
@@ -520,8 +521,7 @@ static belay_code add_job_def(belay_cluster_spec *spec, const Bly__JobDef *def, 
 belay_cluster_spec *belay_cluster_spec_from_def(const void *cluster_def, size_t size,
                                                 belay_error *err) {
     belay_code code;
-    Bly__ClusterDef *def =
-        bly_wire_unpack(&bly__cluster_def__descriptor, cluster_def, size, &code);
+    Bly__ClusterDef *def = bly_wire_unpack(&bly__cluster_def__descriptor, cluster_def, size, &code);
     if (!def) {
         if (code == BELAY_RESOURCE_EXHAUSTED)
             bly_fail_memory(err);

@@ -37,9 +37,6 @@ static belay_code add_json_task(belay_cluster_spec *spec, const char *job, int32
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "the address of job %s task %d is %s, not a string \"HOST:PORT\"", job,
                         (int)index, type_name(address));
-    if (strlen(json_string_value(address)) != json_string_length(address))
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the address of job %s task %d holds a NUL",
-                        job, (int)index);
     return belay_cluster_spec_add_task(spec, job, index, json_string_value(address), err);
 }
 

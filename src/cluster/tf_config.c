@@ -36,8 +36,7 @@ static belay_code read_text(const json_t *object, const char *key, const char *w
     const json_t *value = json_object_get(object, key);
     if (!value || json_is_null(value))
         return BELAY_OK;
-    if (!json_is_string(value) ||
-        strlen(json_string_value(value)) != json_string_length(value))
+    if (!json_is_string(value))
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is not a string", what);
     *out = bly_strdup(json_string_value(value));
     return *out ? BELAY_OK : bly_fail_memory(err);
@@ -81,15 +80,16 @@ static size_t count_tasks(const belay_cluster_spec *cluster, const char *job) {
 /* One of a kind: TensorFlow's rule for its task types. */
 static belay_code check_roles(const belay_cluster_spec *cluster, belay_error *err) {
     size_t chiefs = count_tasks(cluster, "chief"), masters = count_tasks(cluster, "master");
-    if (chiefs + masters > 1)
+    if (chiefs && masters)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
-                        chiefs && masters ? "the cluster has both a chief and a master, which are "
-                                            "two words for one task"
-                                          : "the cluster has %zu chiefs, and can have one",
+                        "the cluster has a chief and a master, which are two words for one task");
+    if (chiefs + masters > 1)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the cluster has %zu chiefs, and can have one",
                         chiefs + masters);
     if (count_tasks(cluster, "evaluator") > 1)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the cluster has %zu evaluators, and can have "
-                                                     "one",
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "the cluster has %zu evaluators, and can have "
+                        "one",
                         count_tasks(cluster, "evaluator"));
     return BELAY_OK;
 }
@@ -130,8 +130,8 @@ static belay_code read_object(belay_tf_config *config, const json_t *object, bel
     if (code == BELAY_OK)
         code = read_text(object, "environment", "\"environment\"", &config->environment, err);
     if (code == BELAY_OK)
-        code = read_text(object, "session_master", "\"session_master\"", &config->session_master,
-                         err);
+        code =
+            read_text(object, "session_master", "\"session_master\"", &config->session_master, err);
     return code == BELAY_OK ? check_task(config, err) : code;
 }
 
@@ -199,9 +199,8 @@ const char *belay_tf_config_session_master(const belay_tf_config *config) {
 
 /* One task alone, and its index is 0: a map that names one task of several stands for a cluster. */
 static int is_alone(const belay_cluster_spec *cluster) {
-    return cluster->count == 0 ||
-           (cluster->count == 1 && cluster->jobs[0].count == 1 &&
-            cluster->jobs[0].tasks[0].index == 0);
+    return cluster->count == 0 || (cluster->count == 1 && cluster->jobs[0].count == 1 &&
+                                   cluster->jobs[0].tasks[0].index == 0);
 }
 
 const char *belay_tf_config_master(belay_tf_config *config, const char *task_type,

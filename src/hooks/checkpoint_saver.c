@@ -249,7 +249,7 @@ static void next_wanted(void *self, const belay_progress *now, belay_when *out) 
     checkpoint_saver *hook = self;
     (void)now;
     out->at_step = bly_timer_next_step(&hook->timer);
-    out->time_ms = bly_timer_next_ms(&hook->timer);
+    out->at_time_ms = bly_timer_next_ms(&hook->timer);
 }
 
 static belay_code end(void *self, belay_session *session, belay_error *err) {
@@ -292,6 +292,21 @@ static void destroy(void *self) {
     bly_free(hook);
 }
 
+static void destroy_given(const belay_checkpoint_listener *given) {
+    const belay_checkpoint_listener_vtable *table = given->vtable;
+    if (table && table->struct_size >= sizeof *table && table->destroy)
+        table->destroy(given->self);
+}
+
+/* The hook never came to be, and its listeners neither. */
+static void destroy_all_given(const belay_checkpoint_saver_options *options) {
+    if (!options || options->struct_size < offsetof(belay_checkpoint_saver_options, flags) ||
+        !options->listeners)
+        return;
+    for (size_t i = 0; i < options->listener_count; i++)
+        destroy_given(&options->listeners[i]);
+}
+
 /* What listeners own is given with them, also where the hook cannot be made; so those that cannot
  * be kept are destroyed here. */
 static belay_code take_listeners(checkpoint_saver *hook,
@@ -315,8 +330,7 @@ static belay_code take_listeners(checkpoint_saver *hook,
         } else {
             if (code == BELAY_OK)
                 code = BELAY_INVALID_ARGUMENT;
-            if (table->struct_size >= sizeof *table && table->destroy)
-                table->destroy(given[i].self);
+            destroy_given(&given[i]);
         }
     }
     if (code == BELAY_OK && !given && options->listener_count > 0)
@@ -342,8 +356,10 @@ static belay_code read_options(checkpoint_saver *hook, const belay_checkpoint_sa
     belay_checkpoint_saver_options options;
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_checkpoint_saver_options", err);
-    if (code != BELAY_OK)
+    if (code != BELAY_OK) {
+        destroy_all_given(given);
         return code;
+    }
     code = take_listeners(hook, &options, err); /* first: from here on destroy() has them */
     if (code == BELAY_OK)
         code = check_options(&options, err);
@@ -376,6 +392,7 @@ belay_hook *belay_checkpoint_saver_hook_new(const belay_checkpoint_saver_options
     };
     checkpoint_saver *hook = bly_calloc(1, sizeof *hook);
     if (!hook) {
+        destroy_all_given(given);
         bly_fail_memory(err);
         return NULL;
     }

@@ -108,7 +108,7 @@ static void next_wanted(void *self, const belay_progress *now, belay_when *out) 
         return;
     }
     out->at_step = bly_timer_next_step(&hook->timer);
-    out->time_ms = bly_timer_next_ms(&hook->timer);
+    out->at_time_ms = bly_timer_next_ms(&hook->timer);
     /* Where every run counts, at_step always comes first, and this costs nothing. */
     if (hook->timer.every_steps > 0 && hook->timer.every_steps < INT64_MAX - now->runs)
         out->runs = now->runs + hook->timer.every_steps;

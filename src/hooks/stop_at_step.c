@@ -13,7 +13,7 @@ _Static_assert(sizeof(belay_stop_at_step_options) ==
                "no tail padding");
 
 typedef struct stop_at_step {
-    int64_t num_steps; /* 0: last_step was given */
+    int64_t num_steps; /* 0: last_step was given; negative: there is nothing to run */
     int64_t last_step;
     int64_t target;
     int has_target;

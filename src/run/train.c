@@ -29,8 +29,6 @@ _Static_assert(sizeof(belay_run_progress) ==
 #define DEFAULT_KEEP_LAST 5
 /* An interval that never comes: saves at the start and at the end remain. */
 #define NEVER_STEPS (INT64_C(1) << 60)
-/* The rate is that of the last second or so. */
-#define RATE_WINDOW_US 1000000
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
@@ -361,27 +359,16 @@ static void unpublish(belay_training_run *run) {
 
 /* --- watching --------------------------------------------------------------------------------- */
 
-static void measure(belay_training_run *run, int64_t now_us) {
-    bly_rate *rate = &run->rate;
-    if (!rate->from_us) {
-        rate->from_us = run->first_step_us = now_us;
-        rate->from_step = run->step;
-    } else if (now_us - rate->from_us >= RATE_WINDOW_US) {
-        rate->per_second =
-            (double)(run->step - rate->from_step) * 1e6 / (double)(now_us - rate->from_us);
-        rate->from_us = now_us;
-        rate->from_step = run->step;
-    }
-}
-
 void bly_train_tell(belay_training_run *run, belay_run_event event) {
     const belay_training_run_options *o = &run->options;
     belay_run_progress now = {.struct_size = sizeof now};
     if (!o->watch)
         return;
     int64_t now_us = bly_now_us();
-    if (event == BELAY_RUN_EVENT_STEP)
-        measure(run, now_us);
+    if (event == BELAY_RUN_EVENT_STEP) {
+        bly_rate_update(&run->rate, run->step, now_us);
+        run->first_step_us = run->first_step_us ? run->first_step_us : now_us;
+    }
     now.step = run->step;
     now.last_step = o->steps ? o->steps : -1;
     now.epoch = run->feeds ? belay_batches_epoch(bly_feeds_batches(run->feeds)) : -1;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "graph/graph.h"
+#include "observe/rate.h"
 #include "run/feeds.h"
 #include "run/ledger.h"
 #include "run/lock.h"
@@ -14,13 +15,6 @@
 #include <belay/run.h>
 
 #include <stdatomic.h>
-
-/* Steps per second over a window of about a second. */
-typedef struct bly_rate {
-    int64_t from_us; /* 0: no step yet */
-    int64_t from_step;
-    double per_second;
-} bly_rate;
 
 struct belay_training_run {
     belay_training_run_options options; /* its strings lie in `kept` */

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-static const belay_when never = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
+static const belay_when never = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
 
 /* RunOptions with inter_op_thread_pool = -1: the run happens in the calling thread. */
 static TF_Buffer *make_in_caller_options(const bly_runtime *rt) {
@@ -73,9 +73,13 @@ belay_code bly_hooked_begin(bly_hooked *hooked, belay_error *err) {
         belay_hook *hook = hooked->slots[i].hook;
         if (!hook->table.begin)
             continue;
-        belay_code code = hook->table.begin(hook->self, hooked->graph, err);
-        if (code != BELAY_OK)
-            return hook_error(code, "begin", err);
+        BLY_LOCAL_ERROR(mine); /* `err` may hold an earlier one */
+        belay_code code = hook->table.begin(hook->self, hooked->graph, &mine);
+        if (code == BELAY_OK)
+            continue;
+        hook_error(code, "begin", &mine);
+        bly_error_copy(err, &mine);
+        return code;
     }
     return BELAY_OK;
 }
@@ -101,6 +105,7 @@ static void find_next(bly_hooked *hooked) {
         hooked->next.from_step = least(hooked->next.from_step, when->from_step);
         hooked->next.at_step = least(hooked->next.at_step, when->at_step);
         hooked->next.time_ms = least(hooked->next.time_ms, when->time_ms);
+        hooked->next.at_time_ms = least(hooked->next.at_time_ms, when->at_time_ms);
     }
 }
 
@@ -164,7 +169,8 @@ static int is_due_before(const belay_when *when, const belay_progress *now) {
 }
 
 static int is_due_after(const belay_when *when, const belay_progress *now) {
-    return when->at_step != BELAY_NEVER && now->global_step >= when->at_step;
+    return (now->global_step >= when->at_step && when->at_step != BELAY_NEVER) ||
+           now->now_ms >= when->at_time_ms;
 }
 
 /* Starts the merged run with what the step itself asks for. */
@@ -366,6 +372,8 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
         code = bly_detach_values(hooked->graph, values, value_count, err);
     if (code == BELAY_OK)
         code = update_progress(hooked, step, values, merged && run->writes_step, err);
+    if (hooked->next.at_time_ms != BELAY_NEVER)
+        hooked->progress.now_ms = bly_now_ms();
     if (code == BELAY_OK && (*out_hooks || is_due_after(&hooked->next, &hooked->progress))) {
         *out_hooks = 1;
         hooked->progress.now_ms = bly_now_ms();

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "session/backoff.h"
 
+#include <stdio.h>
+
 #define LONGEST_PAUSE_SECS 30.0
 
 static int is_preemption(belay_code code) {
@@ -58,11 +60,32 @@ belay_code bly_recovery_create(belay_monitored_session *session, belay_error *er
     }
 }
 
-/* Closes what is left and makes a new session. An error that a helper thread reported and that is
- * no preemption ends it (WS-10). */
-static belay_code recover(belay_monitored_session *session, const belay_error *cause,
-                          belay_error *err) {
+/* Makes a session in place of the one that is gone, and says what that may have changed: the step
+ * goes back where the servers lost their variables, and counts twice where they kept what the
+ * failed run did (BUG-69); threads that somebody started on the old coordinator are gone with it
+ * (BUG-70). */
+static belay_code make_anew(belay_monitored_session *session, int repeats, belay_error *err) {
     int64_t before = session->hooked.progress.global_step;
+    char steps[80] = "";
+    belay_code code = bly_recovery_create(session, err);
+    if (code != BELAY_OK)
+        return code;
+    if (before >= 0)
+        snprintf(steps, sizeof steps, " at step %lld (the old one was at %lld)",
+                 (long long)session->hooked.progress.global_step, (long long)before);
+    bly_warn("recovered: a new session is ready%s.%s Threads that were started on the old "
+             "coordinator have been stopped",
+             steps,
+             repeats ? " The run that failed is repeated, and counts twice where its effects were "
+                       "kept."
+                     : "");
+    return BELAY_OK;
+}
+
+/* Closes what is left and makes a new session, in which the caller repeats a run or does not. An
+ * error that a helper thread reported and that is no preemption ends it (WS-10). */
+static belay_code recover(belay_monitored_session *session, const belay_error *cause, int repeats,
+                          belay_error *err) {
     bly_warn("an error was raised, which may be due to a preemption of a connected worker or "
              "parameter server; the session is closed and made anew: %s",
              cause->message);
@@ -73,18 +96,14 @@ static belay_code recover(belay_monitored_session *session, const belay_error *c
         bly_error_copy(err, &closing);
         return code;
     }
-    code = bly_recovery_create(session, err);
-    if (code == BELAY_OK && before >= 0)
-        bly_warn("recovered: went back from step %lld to step %lld", (long long)before,
-                 (long long)session->hooked.progress.global_step);
-    return code;
+    return make_anew(session, repeats, err);
 }
 
 int bly_recovery_after_helper(belay_monitored_session *session) {
     BLY_LOCAL_ERROR(cause);
     if (!session->recovers || !is_preemption(bly_coordinated_error(&session->coordinated, &cause)))
         return 0;
-    return recover(session, &cause, &session->failure) == BELAY_OK;
+    return recover(session, &cause, 0, &session->failure) == BELAY_OK;
 }
 
 /* A run that failed is repeated; where each repetition fails too, in sessions that are made well,
@@ -114,7 +133,7 @@ belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,
     }
     if (failure->code != BELAY_OK)
         belay_error_clear(failure);
-    belay_code code = session->is_open ? BELAY_OK : bly_recovery_create(session, failure);
+    belay_code code = session->is_open ? BELAY_OK : make_anew(session, 0, failure);
     for (int recoveries = 0; code == BELAY_OK; recoveries++) {
         code = bly_coordinated_run(&session->coordinated, step, inputs, outputs, failure);
         wants_stop |= session->hooked.should_stop;
@@ -124,7 +143,7 @@ belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,
         BLY_LOCAL_ERROR(cause);
         bly_error_copy(&cause, failure);
         belay_error_clear(failure);
-        code = recover(session, &cause, failure);
+        code = recover(session, &cause, 1, failure);
     }
     /* A stop that a hook asked for in a run which then failed holds after the repetition
      * (BUG-78). */

@@ -408,6 +408,21 @@ static const char *init_fn_name(const belay_prepare_options *options) {
     return options->init_fn ? "given" : "None";
 }
 
+/* An error that it returns without filling `err` still gets a text. */
+static belay_code call_init_fn(belay_session *session, const belay_prepare_options *options,
+                               belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    belay_code code = options->init_fn(options->init_self, options->scaffold, session, &mine);
+    if (code == BELAY_OK)
+        return BELAY_OK;
+    if (mine.code != code) {
+        bly_fail(&mine, code, "init_fn failed");
+        mine.origin = BELAY_ORIGIN_HOOK;
+    }
+    bly_error_copy(err, &mine);
+    return code;
+}
+
 /* init_op, then init_fn (SM-16 to SM-18). */
 static belay_code initialize(belay_session_manager *manager, belay_session *session,
                              const belay_prepare_options *options, belay_error *err) {
@@ -428,9 +443,7 @@ static belay_code initialize(belay_session_manager *manager, belay_session *sess
     }
     if (code == BELAY_OK)
         code = bly_restore_initial_checkpoint(session, err);
-    if (code == BELAY_OK && options->init_fn)
-        code = options->init_fn(options->init_self, options->scaffold, session, err);
-    return code;
+    return code == BELAY_OK && options->init_fn ? call_init_fn(session, options, err) : code;
 }
 
 static belay_code make_ready(belay_session_manager *manager, belay_session *session,

@@ -137,6 +137,8 @@ static belay_code add_checkpoint_saver(hook_list *list, const belay_training_opt
 
 /* Listeners are given, to the hook that saves: it destroys them. Where there is none this does. */
 static void destroy_listeners(const belay_training_options *options) {
+    if (!options || options->struct_size < offsetof(belay_training_options, meta_graph_once))
+        return;
     for (size_t i = 0; options->listeners && i < options->listener_count; i++) {
         const belay_checkpoint_listener *listener = &options->listeners[i];
         if (listener->vtable && listener->vtable->struct_size >= sizeof *listener->vtable &&
@@ -213,8 +215,10 @@ belay_monitored_session *belay_monitored_training_session_open(belay_graph *grap
     belay_training_options options;
     belay_scaffold *scaffold = NULL;
     if (bly_options_read(&options, sizeof options, given, "belay_training_options", err) !=
-        BELAY_OK)
+        BELAY_OK) {
+        destroy_listeners(given); /* as they are: what was read of them is nothing */
         return NULL;
+    }
     /* MS-38: one scaffold for creator and hooks. */
     if (options.reserved)
         bly_fail(err, BELAY_INVALID_ARGUMENT, "belay_training_options.reserved must be 0");

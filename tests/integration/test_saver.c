@@ -300,6 +300,10 @@ static void test_saver_save__brings_a_recovered_list_down_to_size(void **state) 
     s = start_with("tiny.meta", &options);
     assert_ok(belay_saver_recover_last_checkpoints(s.saver, prefixes, 6, err));
     assert_int_equal(belay_saver_last_checkpoint_count(s.saver), 5);
+    for (size_t i = 0; i < 5; i++) /* its own strings are as good as any */
+        prefixes[i] = belay_saver_last_checkpoint(s.saver, i);
+    assert_ok(belay_saver_recover_last_checkpoints(s.saver, prefixes, 5, err));
+    assert_int_equal(belay_saver_last_checkpoint_count(s.saver), 5);
     save(&s, folder, 9);
     assert_int_equal(belay_saver_last_checkpoint_count(s.saver), 2);
     assert_false(has_file(folder, "model.ckpt-4.index"));

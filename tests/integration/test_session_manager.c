@@ -73,6 +73,13 @@ static void test_session_manager_new__checks_its_options(void **state) {
     options.ready_for_local_init_op = NULL;
     options.ready_op = "not_there";
     assert_not_made(BELAY_NOT_FOUND, "not_there", belay_session_manager_new(graph, &options, err));
+    belay_run_options run = BELAY_RUN_OPTIONS_INIT;
+    run.metadata = belay_run_metadata_new(err);
+    options.ready_op = NULL;
+    options.local_init_run_options = &run;
+    assert_not_made(BELAY_INVALID_ARGUMENT, "metadata",
+                    belay_session_manager_new(graph, &options, err));
+    belay_run_metadata_free(run.metadata);
     options.struct_size = 2;
     assert_not_made(BELAY_INVALID_ARGUMENT, "struct_size",
                     belay_session_manager_new(graph, &options, err));
@@ -145,6 +152,7 @@ struct init {
     double seen;
     belay_scaffold *scaffold;
     belay_code code;
+    int silent;
 };
 
 static belay_code init_fn(void *self, belay_scaffold *scaffold, belay_session *session,
@@ -153,6 +161,8 @@ static belay_code init_fn(void *self, belay_scaffold *scaffold, belay_session *s
     belay_tensor *value = NULL;
     init->calls++;
     init->scaffold = scaffold;
+    if (init->silent)
+        return init->code;
     if (init->code != BELAY_OK)
         return belay_error_set(error, init->code, "init_fn does not like it");
     belay_code code = belay_session_run(session, NULL, NULL, (const char *[]){"w", NULL}, &value,
@@ -165,7 +175,7 @@ static belay_code init_fn(void *self, belay_scaffold *scaffold, belay_session *s
 /* SM-17, SM-18, SM-23: init_op with its feeds, then init_fn; local init has feeds of its own. */
 static void test_prepare_session__runs_init_op_then_init_fn(void **state) {
     (void)state;
-    struct init init = {0, 0, NULL, BELAY_OK};
+    struct init init = {0, 0, NULL, BELAY_OK, 0};
     belay_graph *graph = load("plain_saver.meta");
     belay_tensor *ones = tensor_of(BELAY_FLOAT, (int64_t[]){4}, 1);
     for (int i = 0; i < 4; i++)
@@ -173,10 +183,16 @@ static void test_prepare_session__runs_init_op_then_init_fn(void **state) {
     belay_tensor *five = scalar(5);
     belay_session_manager_options manager_options = BELAY_SESSION_MANAGER_OPTIONS_INIT;
     manager_options.local_init_op = "b/Assign";
-    manager_options.local_init_feeds = (const char *[]){"b/Initializer/zeros", NULL};
-    manager_options.local_init_inputs = &five;
+    char fed[] = "b/Initializer/zeros";
+    const char *local_feeds[] = {fed, NULL};
+    belay_tensor *local_inputs[] = {five};
+    manager_options.local_init_feeds = local_feeds;
+    manager_options.local_init_inputs = local_inputs;
     belay_session_manager *manager = belay_session_manager_new(graph, &manager_options, err);
     assert_made(manager);
+    fed[0] = '\0'; /* names and lists are copied */
+    local_feeds[0] = NULL;
+    local_inputs[0] = NULL;
     belay_prepare_options options = BELAY_PREPARE_OPTIONS_INIT;
     options.init_op = "w/Assign";
     options.init_feeds = (const char *[]){"w/Initializer/zeros", NULL};
@@ -196,6 +212,9 @@ static void test_prepare_session__runs_init_op_then_init_fn(void **state) {
     init.code = BELAY_NAN_LOSS;
     assert_not_made(BELAY_NAN_LOSS, "init_fn does not like it",
                     belay_session_manager_prepare_session(manager, &options, NULL, err));
+    init.silent = 1;
+    assert_not_made(BELAY_NAN_LOSS, "init_fn failed",
+                    belay_session_manager_prepare_session(manager, &options, NULL, err));
     belay_tensor_free(ones);
     belay_tensor_free(five);
     belay_session_manager_free(manager);
@@ -206,7 +225,7 @@ static void test_prepare_session__runs_init_op_then_init_fn(void **state) {
  */
 static void test_prepare_session__does_not_initialise_what_it_restored(void **state) {
     (void)state;
-    struct init init = {0, 0, NULL, BELAY_OK};
+    struct init init = {0, 0, NULL, BELAY_OK, 0};
     const char *folder = work_folder("restored");
     struct prepared p = prepare(load("queue.meta"), NULL);
     double marker = fetch_number(p.session, "marker", 0);

@@ -11,38 +11,42 @@ struct TF_Server {
     char target[300];
 };
 
-/* The address of the server's own task; NULL where the cluster has none. */
-static const char *own_address(const Bly__ServerDef *def) {
-    for (size_t i = 0; def->cluster && i < def->cluster->n_job; i++) {
-        const Bly__JobDef *job = def->cluster->job[i];
+/* The address of the server's own task; 0 where the cluster has none. */
+static int own_address(const Bly__ServerDef *def, char *out, size_t room) {
+    Bly__ClusterDef *cluster = bly__cluster_def__unpack(NULL, def->cluster.len, def->cluster.data);
+    int found = 0;
+    for (size_t i = 0; cluster && i < cluster->n_job; i++) {
+        const Bly__JobDef *job = cluster->job[i];
         for (size_t t = 0; strcmp(job->name, def->job_name) == 0 && t < job->n_tasks; t++)
             if (job->tasks[t]->key == def->task_index)
-                return job->tasks[t]->value;
+                found = snprintf(out, room, "grpc://%s", job->tasks[t]->value) > 0;
     }
-    return NULL;
+    if (cluster)
+        bly__cluster_def__free_unpacked(cluster, NULL);
+    return found;
 }
 
 TF_Server *scripted_NewServer(const void *proto, size_t len, TF_Status *status) {
     struct scripted_run run = {.deadline_us = INT64_MAX};
     Bly__ServerDef *def = bly__server_def__unpack(NULL, len, proto);
-    const char *address = def ? own_address(def) : NULL;
-    TF_Server *server = NULL;
+    TF_Server *server = scripted_zalloc(sizeof *server);
     bly_mutex_lock(&scripted_lock);
     if (!def)
         scripted_fail_run(&run, BELAY_INVALID_ARGUMENT,
                           "Could not parse provided bytes into a ServerDef protocol buffer");
-    else if (!address)
+    else if (!own_address(def, server->target, sizeof server->target))
         scripted_fail_run(&run, BELAY_INTERNAL, "Task %d was not defined in job \"%s\"",
                           def->task_index, def->job_name);
-    else if (scripted_rules_locked(&run, "TF_NewServer", NULL, NULL)) {
-        server = scripted_zalloc(sizeof *server);
-        snprintf(server->target, sizeof server->target, "grpc://%s", address);
-    }
+    else
+        scripted_rules_locked(&run, "TF_NewServer", NULL, NULL);
     bly_mutex_unlock(&scripted_lock);
     if (def)
         bly__server_def__free_unpacked(def, NULL);
     scripted_SetStatus(status, (TF_Code)run.code, run.message);
-    return server;
+    if (run.code == BELAY_OK)
+        return server;
+    free(server);
+    return NULL;
 }
 
 void scripted_ServerStart(TF_Server *server, TF_Status *status) {

@@ -1,4 +1,5 @@
 /* The hook that saves, and its listeners: sections HK-CKPT and HK-LSN of the behaviour. */
+#include "failing_alloc.h"
 #include "hooks_fixture.h"
 
 #include <sys/stat.h>
@@ -202,6 +203,32 @@ static void test_checkpoint_saver__destroys_a_listener_it_does_not_understand(vo
     assert_null(belay_checkpoint_saver_hook_new(&options, f->err));
     assert_int_equal(belay_error_code(f->err), BELAY_INVALID_ARGUMENT);
     assert_int_equal(one.destroyed, 1);
+}
+
+/* The same for the options as a whole, and where memory is out. */
+static void test_checkpoint_saver__destroys_listeners_whatever_is_wrong(void **state) {
+    fixture *f = *state;
+    struct {
+        belay_checkpoint_saver_options options;
+        int64_t later;
+    } newer = {options_of(f), 1};
+    static listener one;
+    one = make_listener(f, "");
+    newer.options.struct_size = sizeof newer;
+    newer.options.save_steps = 1;
+    newer.options.listeners = (belay_checkpoint_listener[]){{&listening, &one}};
+    newer.options.listener_count = 1;
+    assert_null(belay_checkpoint_saver_hook_new(&newer.options, f->err));
+    assert_int_equal(belay_error_code(f->err), BELAY_INVALID_ARGUMENT);
+    assert_int_equal(one.destroyed, 1);
+    newer.options.struct_size = sizeof newer.options;
+    FAILING_ALLOC(n) {
+        one.destroyed = 0;
+        belay_hook *hook = belay_checkpoint_saver_hook_new(&newer.options, f->err);
+        assert_int_equal(hook == NULL, failing_alloc_hit());
+        belay_hook_free(hook);
+        assert_int_equal(one.destroyed, 1);
+    }
 }
 
 /* ---- begin ---- */
@@ -439,6 +466,19 @@ static void test_checkpoint_saver__saves_every_n_secs__HK_CKPT_07(void **state) 
     run_steps_every(f, 8, 1250); /* 10 s after that */
     assert_string_equal(saved_steps(), "0 5 13");
     close_session(f);
+}
+
+/* Runs that are long beside the interval: what counts is when a run ends, or half of the saves
+ * would be missed. */
+static void test_checkpoint_saver__saves_when_a_run_ends_late__HK_CKPT_07(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    add_hook(f, save_every_secs(f, 10));
+    scripted_delay_ms("train", 0, 6000);
+    open_session(f);
+    run_steps(f, 6);
+    close_session(f);
+    assert_string_equal(saved_steps(), "0 2 4 6");
 }
 
 /* TM-03 */
@@ -807,6 +847,7 @@ int main(void) {
         TEST(test_checkpoint_saver__refuses_what_it_cannot_use__HK_CKPT_01),
         TEST(test_checkpoint_saver__destroys_listeners_also_where_it_is_refused),
         TEST(test_checkpoint_saver__destroys_a_listener_it_does_not_understand),
+        TEST(test_checkpoint_saver__destroys_listeners_whatever_is_wrong),
         TEST(test_checkpoint_saver__begin_makes_folder_and_event_file__HK_CKPT_04),
         TEST(test_checkpoint_saver__needs_a_global_step__HK_CKPT_04),
         TEST(test_checkpoint_saver__listeners_begin_in_order__HK_CKPT_04),
@@ -823,6 +864,7 @@ int main(void) {
         TEST(test_checkpoint_saver__saves_every_n_steps__HK_CKPT_08),
         TEST(test_checkpoint_saver__goes_by_the_exact_step__HK_CKPT_07),
         TEST(test_checkpoint_saver__saves_every_n_secs__HK_CKPT_07),
+        TEST_WAITING(test_checkpoint_saver__saves_when_a_run_ends_late__HK_CKPT_07),
         TEST(test_checkpoint_saver__does_not_save_a_step_twice__HK_CKPT_07),
         TEST(test_checkpoint_saver__tells_listeners_around_the_save__HK_CKPT_10),
         TEST(test_checkpoint_saver__says_what_it_does__HK_CKPT_12),

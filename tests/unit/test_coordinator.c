@@ -112,6 +112,23 @@ static void test_coordinator_new__nobody_has_stopped_it(void **state) {
     belay_coordinator_free(NULL);
 }
 
+/* A monitored session between two sessions has none to give. */
+static void test_coordinator__none_is_one_that_nobody_stops(void **state) {
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    belay_coordinator_request_stop(NULL, NULL);
+    belay_coordinator_clear_stop(NULL);
+    assert_int_equal(belay_coordinator_should_stop(NULL), 0);
+    assert_int_equal(belay_coordinator_joined(NULL), 0);
+    assert_int_equal(belay_coordinator_wait_for_stop(NULL, BELAY_FOREVER), 0);
+    assert_int_equal(belay_coordinator_join(NULL, NULL, &err), BELAY_INVALID_ARGUMENT);
+    belay_error_clear(&err);
+    assert_int_equal(belay_coordinator_raise_requested_exception(NULL, &err),
+                     BELAY_INVALID_ARGUMENT);
+    belay_error_set(&err, BELAY_ABORTED, "what went before");
+    assert_int_equal(belay_coordinator_join(NULL, NULL, &err), BELAY_ABORTED);
+}
+
 static void test_coordinator_CO_02_CO_04__clean_codes_stop_without_an_error(void **state) {
     (void)state;
     static const belay_code aborted[] = {BELAY_ABORTED, BELAY_CANCELLED};
@@ -702,6 +719,7 @@ static void test_coordinator__survives_any_failing_allocation(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_coordinator_new__nobody_has_stopped_it),
+        TEST(test_coordinator__none_is_one_that_nobody_stops),
         TEST(test_coordinator_CO_02_CO_04__clean_codes_stop_without_an_error),
         TEST(test_coordinator_CO_03__any_thread_stops_it),
         TEST(test_coordinator_CO_05_BUG_05__keeps_the_first_error_and_chains_later_ones),

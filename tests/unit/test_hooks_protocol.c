@@ -612,7 +612,7 @@ static belay_code wanted_after(void *self, belay_run_context *run, belay_error *
     (void)self, (void)err;
     snprintf(when_calls + len, sizeof when_calls - len, " a%lld",
              (long long)belay_run_context_progress(run)->global_step);
-    wish = (belay_when){BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
+    wish = (belay_when){BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
     return BELAY_OK;
 }
 
@@ -633,6 +633,8 @@ static const char *calls_for(fixture *f, belay_when asked) {
     int64_t now = stepped_clock_now_ms();
     if (wish.time_ms != BELAY_NEVER)
         wish.time_ms += now;
+    if (wish.at_time_ms != BELAY_NEVER)
+        wish.at_time_ms += now;
     open_session(f);
     run_steps_every(f, 7, 1000);
     close_session(f);
@@ -643,12 +645,13 @@ static const char *calls_for(fixture *f, belay_when asked) {
 static void test_hook__says_when_it_is_called(void **state) {
     fixture *f = *state;
     const int64_t no = BELAY_NEVER;
-    assert_string_equal(calls_for(f, (belay_when){no, no, no, no}), "");
-    assert_string_equal(calls_for(f, (belay_when){3, no, no, no}), " b3 a14");
-    assert_string_equal(calls_for(f, (belay_when){no, 12, no, no}), " b2 a13");
-    assert_string_equal(calls_for(f, (belay_when){no, no, 12, no}), " a12");
-    assert_string_equal(calls_for(f, (belay_when){no, no, no, 5000}), " b4 a15");
-    assert_string_equal(calls_for(f, (belay_when){5, 12, 14, no}), " b2 a13");
+    assert_string_equal(calls_for(f, (belay_when){no, no, no, no, no}), "");
+    assert_string_equal(calls_for(f, (belay_when){3, no, no, no, no}), " b3 a14");
+    assert_string_equal(calls_for(f, (belay_when){no, 12, no, no, no}), " b2 a13");
+    assert_string_equal(calls_for(f, (belay_when){no, no, 12, no, no}), " a12");
+    assert_string_equal(calls_for(f, (belay_when){no, no, no, 5000, no}), " b4 a15");
+    assert_string_equal(calls_for(f, (belay_when){5, 12, 14, no, no}), " b2 a13");
+    assert_string_equal(calls_for(f, (belay_when){no, no, no, no, 3000}), " a13");
 }
 
 /* ---- a fetch that counts ---- */

@@ -12,7 +12,7 @@ static belay_code make_hooks(fixture *f, belay_error *err) {
     belay_logging_tensor_options logging = BELAY_LOGGING_TENSOR_OPTIONS_INIT;
     belay_summary_saver_options summaries = BELAY_SUMMARY_SAVER_OPTIONS_INIT;
     belay_nan_tensor_options nan = BELAY_NAN_TENSOR_OPTIONS_INIT;
-    stop.last_step = 3;
+    stop.last_step = 2;
     saver.checkpoint_dir = counter.output_dir = summaries.output_dir = folder_of(f);
     saver.scaffold = f->scaffold;
     saver.save_steps = 2;
@@ -44,7 +44,7 @@ static belay_code train(fixture *f, belay_error *err) {
     if (!f->scaffold || make_hooks(f, err) != BELAY_OK)
         return belay_error_code(err);
     belay_code code = try_open(f);
-    for (int i = 0; code == BELAY_OK && i < 3; i++) {
+    for (int i = 0; code == BELAY_OK && i < 2; i++) {
         stepped_clock_advance_ms(100);
         code = run_once(f);
     }

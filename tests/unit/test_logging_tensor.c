@@ -286,7 +286,7 @@ static void test_logging_tensor__is_not_called_on_the_way(void **state) {
     belay_hook *hook = add_hook(f, log_loss_every(f, 100, 0, 0));
     open_session(f);
     run_steps(f, 5);
-    belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
+    belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
     hook->table.next_wanted(hook->self, belay_monitored_session_progress(f->session), &when);
     assert_int_equal(when.runs, 100);
     assert_true(when.at_step == BELAY_NEVER && when.from_step == BELAY_NEVER);

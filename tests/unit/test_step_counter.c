@@ -209,7 +209,7 @@ static void test_step_counter__is_not_called_on_the_way(void **state) {
     belay_hook *hook = add_hook(f, count_every(f, 100, 0));
     open_session(f);
     run_steps(f, 50);
-    belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
+    belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
     belay_progress now = {50, 50, 0};
     hook->table.next_wanted(hook->self, &now, &when);
     assert_int_equal(when.at_step, 101);

@@ -100,6 +100,20 @@ static void test_stop_at_step__runs_nothing_beyond_its_target__BUG_55(void **sta
     assert_int_equal(scripted_count("train"), 0);
 }
 
+/* Of a negative number too the target is behind: TensorFlow takes it, and runs once. */
+static void test_stop_at_step__runs_nothing_for_a_negative_target__BUG_55(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    for (int i = 0; i < 2; i++) {
+        add_hook(f, i == 0 ? stop_at(f, -3, 0) : stop_at(f, 0, -3));
+        open_session(f);
+        assert_int_equal(run_until_stop(f), 0);
+        close_session(f);
+        free_hooks(f);
+    }
+    assert_int_equal(scripted_count("train"), 0);
+}
+
 static void test_stop_at_step__may_overshoot__HK_STOP_07(void **state) {
     fixture *f = *state;
     use_graph(f, SCRIPTED_GLOBAL_STEP SCRIPTED_INIT
@@ -133,7 +147,7 @@ static void test_stop_at_step__is_not_called_on_the_way(void **state) {
     use_graph(f, MODEL);
     belay_hook *hook = add_hook(f, stop_at(f, 0, 1000));
     open_session(f);
-    belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
+    belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
     hook->table.next_wanted(hook->self, &now, &when);
     assert_true(when.runs == BELAY_NEVER && when.from_step == BELAY_NEVER);
     assert_true(when.time_ms == BELAY_NEVER);
@@ -150,6 +164,7 @@ int main(void) {
         TEST(test_stop_at_step__goes_by_the_step_not_by_runs__HK_STOP_04),
         TEST(test_stop_at_step__ends_after_the_run_that_gets_there__HK_STOP_05),
         TEST(test_stop_at_step__runs_nothing_beyond_its_target__BUG_55),
+        TEST(test_stop_at_step__runs_nothing_for_a_negative_target__BUG_55),
         TEST(test_stop_at_step__may_overshoot__HK_STOP_07),
         TEST(test_stop_at_step__counts_anew_in_another_session__BUG_54),
         TEST(test_stop_at_step__is_not_called_on_the_way),

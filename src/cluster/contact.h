@@ -1,0 +1,44 @@
+/* The first contact with a target. A session's first run has its master look for every task of the
+ * cluster, and TensorFlow waits for ever where one of them, or the master, is not there: the call
+ * cannot be cancelled, and RunOptions do not bound it. So it is made on a thread of its own, while
+ * the caller waits with a deadline, can be stopped, and says what it waits for. */
+#ifndef BLY_CLUSTER_CONTACT_H
+#define BLY_CLUSTER_CONTACT_H
+
+#include "base/buf.h"
+#include "runtime/runtime.h"
+
+#include <belay/error.h>
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+typedef struct bly_contact {
+    const bly_runtime *rt;
+    TF_Session *session;
+    const char *target;
+    int64_t deadline_us;       /* BLY_NEVER: none */
+    const atomic_int *stop[2]; /* either may be NULL */
+    /* Who keeps the session alive: given, and released exactly once, when TensorFlow's call has
+     * returned; on any thread, and perhaps never. */
+    void *owner;
+    void (*release)(void *owner);
+} bly_contact;
+
+/* Makes contact: on return the session exists on its target, with every task that it needs, and the
+ * next run starts at once. Needs no op of the graph: TensorFlow makes the session before it finds
+ * that there is nothing to run. Reports after two seconds, and every ten from then on.
+ *
+ * BELAY_OK; BELAY_DEADLINE_EXCEEDED, saying who does not answer; BELAY_CANCELLED; or what
+ * TensorFlow says. After DEADLINE_EXCEEDED and CANCELLED the call goes on by itself, and the
+ * session is of no more use. */
+belay_code bly_contact_make(const bly_contact *contact, belay_error *err);
+
+/* Says why a target may not answer: "nobody listens at host:2222 (Connection refused)". Empty where
+ * nothing is known. Blocks for some seconds, and longer where names are looked up slowly. */
+void bly_target_look(const char *target, bly_buf *why);
+
+/* For tests, which have no network: look this way from now on; NULL goes back to the real one. */
+void bly_target_look_install(void (*look)(const char *target, bly_buf *why));
+
+#endif

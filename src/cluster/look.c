@@ -1,0 +1,60 @@
+/* Looks at a target from outside, to have a reason to tell. */
+#include "cluster/address.h"
+#include "cluster/contact.h"
+#include "cluster/server.h"
+#include "cluster/spec.h"
+
+#include "base/clock.h"
+
+#include <stddef.h>
+
+#define CONNECT_MS   1000
+#define LOOK_MOST_US INT64_C(5000000)
+#define NAMED_MOST   3
+
+static void (*installed)(const char *target, bly_buf *why);
+
+void bly_target_look_install(void (*look)(const char *target, bly_buf *why)) {
+    installed = look;
+}
+
+/* Which tasks do not listen. Port 0 is that of the server itself. */
+static size_t put_silent_tasks(const belay_cluster_spec *cluster, bly_buf *why) {
+    int64_t until = bly_now_us() + LOOK_MOST_US;
+    size_t silent = 0;
+    for (size_t j = 0; j < cluster->count; j++) {
+        const struct bly_job *job = &cluster->jobs[j];
+        for (size_t t = 0; t < job->count && bly_now_us() < until; t++) {
+            const struct bly_task *task = &job->tasks[t];
+            bly_buf reason = BLY_BUF_INIT;
+            int port;
+            if (bly_address_split(task->address, NULL, 0, &port) && port != 0 &&
+                !bly_address_listens(task->address, CONNECT_MS, &reason) && silent++ < NAMED_MOST)
+                bly_buf_printf(why, "%sjob %s task %d does not listen at %s (%s)",
+                               silent > 1 ? ", " : "", job->name, (int)task->index, task->address,
+                               bly_buf_text(&reason));
+            bly_buf_free(&reason);
+        }
+    }
+    if (silent > NAMED_MOST)
+        bly_buf_printf(why, ", and %zu more", silent - NAMED_MOST);
+    return silent;
+}
+
+void bly_target_look(const char *target, bly_buf *why) {
+    const char *address = bly_target_address(target);
+    bly_buf reason = BLY_BUF_INIT;
+    if (installed) {
+        installed(target, why);
+        return;
+    }
+    if (!address)
+        return;
+    const belay_cluster_spec *cluster = bly_server_cluster(target);
+    if (!bly_address_listens(address, CONNECT_MS, &reason))
+        bly_buf_printf(why, "nobody listens at %s (%s)", address, bly_buf_text(&reason));
+    else if (!cluster || put_silent_tasks(cluster, why) == 0)
+        bly_buf_printf(why, "%s listens; a task that it waits for does not answer, or it hangs",
+                       address);
+    bly_buf_free(&reason);
+}
