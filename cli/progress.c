@@ -195,12 +195,11 @@ void cli_progress_update(const belay_run_progress *now) {
     if (rich < 0)
         rich = format == CLI_LOG_TEXT && cli_is_rich_terminal(STDERR_FILENO);
     double time = now_secs();
-    if (!has_latest)
-        shown_at = time;
+    int first = !has_latest; /* shown at once: it says that training runs */
     latest = *now;
     has_latest = 1;
     latest_is_shown = 0;
-    if (time - shown_at < (rich ? REWRITE_EVERY_SECS : LINE_EVERY_SECS))
+    if (!first && time - shown_at < (rich ? REWRITE_EVERY_SECS : LINE_EVERY_SECS))
         return;
     shown_at = time;
     show_latest(0);

@@ -3,11 +3,17 @@
  *
  * What it does to the process: it loads TensorFlow at the first call that needs it and never
  * unloads it (belay/runtime.h); TensorFlow starts threads of its own. belay starts a thread for
- * each queue-runner op, one for each event file, and one where a session does not close in time.
- * All signals are blocked in belay's threads; it installs no signal handler, and neither exits nor
- * aborts the process. It reads the environment variables BELAY_TENSORFLOW, VIRTUAL_ENV,
- * CONDA_PREFIX, PATH and TF_DEVICE_FOR_UNINITIALIZED_VARIABLE_REPORTING. It writes only below the
- * folders that it is given. After fork() the child must not use it.
+ * each queue-runner op, and one for each queue runner that cancels it at a stop; one for each loop
+ * that a program starts on a coordinator; one for each event file; and one for each session with a
+ * remote target that a monitored session closes, where closing may hang. All signals are blocked in
+ * belay's threads; it installs no signal handler, and neither exits nor aborts the process.
+ *
+ * Warnings and errors that have no caller to return to go to standard error, until
+ * belay_log_set_callback() sends them elsewhere. It reads the environment variables
+ * BELAY_TENSORFLOW, VIRTUAL_ENV, CONDA_PREFIX, PATH and
+ * TF_DEVICE_FOR_UNINITIALIZED_VARIABLE_REPORTING. It writes only below the folders that it is
+ * given, and an export beside its target too: FOLDER/.NAME.belay-export, which becomes FOLDER/NAME.
+ * After fork() the child must not use it.
  */
 #ifndef BELAY_BELAY_H
 #define BELAY_BELAY_H

@@ -5,6 +5,9 @@
  * look at it. It starts its threads itself (belay_coordinator_start_loop()), so that it knows when
  * each of them ended.
  *
+ * Every function accepts NULL, which is a coordinator that nobody stops and that has no threads:
+ * what returns an error returns that of a filled `err`, else BELAY_INVALID_ARGUMENT.
+ *
  * Threads: every function may be called from any thread, but belay_coordinator_join(), which one
  * thread calls at a time.
  */
@@ -60,7 +63,7 @@ BELAY_API uint32_t belay_coordinator_should_stop(const belay_coordinator *coordi
 BELAY_API void belay_coordinator_clear_stop(belay_coordinator *coordinator);
 
 /** Waits until a stop is requested, at most `timeout_secs` (BELAY_FOREVER: no limit); 1 if it was
- * (CO-09). */
+ * (CO-09). NULL: 0, at once. */
 BELAY_API uint32_t belay_coordinator_wait_for_stop(belay_coordinator *coordinator,
                                                    double timeout_secs);
 

@@ -71,11 +71,13 @@ BELAY_API const char *belay_graph_path(const belay_graph *graph);
 /** 1 where it was loaded from a SavedModel. */
 BELAY_API uint32_t belay_graph_is_saved_model(const belay_graph *graph);
 
-/** TensorFlow's graph. It belongs to `graph`. Ops may be added until a session was opened on it
- * (SC-19). */
+/** TensorFlow's graph. It belongs to `graph`. Ops may be added to it with TensorFlow's own calls
+ * until it is finalised (SC-19), which nobody checks. Variables among them are not known to belay:
+ * the init ops and savers that it builds leave them out. */
 BELAY_API struct TF_Graph *belay_graph_raw(const belay_graph *graph);
 
-/** 1 once it is finalised: then adding an op through belay is an error (ER-24). */
+/** 1 once it is finalised: then adding an op through belay is an error (ER-24).
+ * belay_scaffold_finalize() does it, and so does opening a monitored session. */
 BELAY_API uint32_t belay_graph_is_finalized(const belay_graph *graph);
 
 /** Number of collections; their names in sorted order. */
@@ -162,13 +164,19 @@ BELAY_API const char *belay_graph_global_step_name(const belay_graph *graph);
 
 /**
  * Gives a graph without a global step one: an int64 variable `global_step` that starts at 0 (GS-03)
- * and grows by one in each run of a session that counts it. The increment is the op
- * `belay_global_step/count`; it runs after `after`.
+ * and grows by one in every step of a monitored session (belay_step_run()), whatever the step runs.
+ * The increment is the op `belay_global_step/count`, which those steps get as a further target;
+ * runs of a plain session count only where they name it. It runs after `after`.
  *
- * @param after Names of ops or tensors, ending in NULL, after which a run counts; NULL: none. An op
- *              that fails is so not counted.
- * @return BELAY_OK, or BELAY_ALREADY_EXISTS (ER-36): there is one; BELAY_NOT_FOUND: no such op;
- * BELAY_FAILED_PRECONDITION: the graph is finalised.
+ * @param after Names of ops or tensors, ending in NULL, after which a run counts, and which every
+ *              counting run so runs; NULL: none. An op that fails is so not counted.
+ * @param err   Filled on error. May be NULL.
+ * @return BELAY_OK, or
+ *   - BELAY_ALREADY_EXISTS: there is one (ER-36);
+ *   - BELAY_NOT_FOUND: no such op;
+ *   - BELAY_INVALID_ARGUMENT: a name in `after` is ambiguous, or what the graph calls its global
+ *     step is no integer scalar (GS-02);
+ *   - BELAY_FAILED_PRECONDITION: the graph is finalised.
  */
 BELAY_API belay_code belay_graph_create_global_step(belay_graph *graph, const char *const *after,
                                                     belay_error *err);

@@ -2,8 +2,8 @@
  * Hooks: code that runs around every step.
  *
  * A hook is a table of functions and a pointer that they get. All of them run on the thread that
- * owns the monitored session, with no lock held. They leave by `return` only: no exception, no
- * longjmp().
+ * owns the monitored session, with no lock held; `destroy` on the one that gives up the last hold
+ * on the hook. They leave by `return` only: no exception, no longjmp().
  */
 #ifndef BELAY_HOOK_H
 #define BELAY_HOOK_H
@@ -35,7 +35,7 @@ BELAY_API belay_code belay_graph_find_target(belay_graph *graph, const char *nam
 typedef struct belay_progress {
     int64_t runs;        /**< Steps that this monitored session has run, through recoveries too. */
     int64_t global_step; /**< The global step now, exactly; -1 where the graph has none. */
-    int64_t now_ms;      /**< The monotonic clock. */
+    int64_t now_ms;      /**< The monotonic clock, read anew before hooks are called. */
 } belay_progress;
 
 /** "Not for this reason." */
@@ -64,24 +64,28 @@ typedef struct belay_hook_vtable {
      * error ends the opening; hooks before this one get no further call but `destroy` (MS-04). */
     belay_code (*begin)(void *self, belay_graph *graph, belay_error *err);
     /** Once per session, recoveries included, when it is ready and queue runners run (WS-20).
-     * `session` and `coordinator` live until the next call of this, or `end`. ABORTED or
-     * UNAVAILABLE makes creation start again (WS-24). */
+     * `session` and `coordinator` live until the next call of this, `end`, or `destroy`: a
+     * recovery closes and replaces them, and where the session ends with an error there is no
+     * `end`. In between they may be gone only where none of the hook's functions is running.
+     * Threads that were started on the last coordinator ended with it: start them again here
+     * (BUG-70). ABORTED or UNAVAILABLE makes creation start again (WS-24). */
     belay_code (*after_create_session)(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err);
     /** Before a run. May ask for fetches and feeds. An error ends the run before it begins
-     * (HK-RUN-07). */
+     * (HK-RUN-07). A run that is repeated after a recovery begins here again. */
     belay_code (*before_run)(void *self, belay_run_context *run, belay_error *err);
     /** After a run that succeeded. An error is the run's error (HK-RUN-08). */
     belay_code (*after_run)(void *self, belay_run_context *run, belay_error *err);
-    /** When the monitored session ends cleanly (MS-07). Every hook's is called, even where an
-     * earlier one failed (BUG-08). */
+    /** When the monitored session ends cleanly (MS-07); after an error it is not called (MS-11).
+     * Every hook's is called, even where an earlier one failed (BUG-08). */
     belay_code (*end)(void *self, belay_session *session, belay_error *err);
     /** Says when before_run and after_run are wanted next; `out` comes in with every field
      * BELAY_NEVER. Called after after_create_session and after every run that the hook took part
      * in. NULL: every run. */
     void (*next_wanted)(void *self, const belay_progress *now, belay_when *out);
     /** The last call, exactly once, on success and failure alike, also where belay_hook_new()
-     * fails. */
+     * fails. Only where its `vtable` is NULL or too small to have this slot nothing is called, and
+     * `self` stays the caller's. */
     void (*destroy)(void *self);
 } belay_hook_vtable;
 
@@ -91,8 +95,12 @@ typedef struct belay_hook belay_hook;
  * Makes a hook of a table. The table is copied.
  *
  * @param vtable Borrowed for the call.
- * @param self   Given: handed to every function, and gone with `destroy`.
- * @return a hook that the caller frees with belay_hook_free(), or NULL.
+ * @param self   Given: handed to every function, and gone with `destroy`, which is called here
+ * where this fails.
+ * @param err    Filled on error. May be NULL.
+ * @return a hook that the caller frees with belay_hook_free(), or NULL: BELAY_INVALID_ARGUMENT:
+ * vtable is NULL, or its struct_size is impossible or speaks of slots that this belay does not
+ * know; BELAY_RESOURCE_EXHAUSTED.
  */
 BELAY_API belay_hook *belay_hook_new(const belay_hook_vtable *vtable, void *self, belay_error *err);
 
@@ -106,7 +114,8 @@ BELAY_API belay_session *belay_run_context_session(belay_run_context *run);
 BELAY_API const belay_progress *belay_run_context_progress(const belay_run_context *run);
 
 /** In before_run: fetch this tensor too. The hook's fetches are numbered from 0 in the order asked
- * for. */
+ * for. Where it needs ops that write the global step, beside those of the step itself, the step is
+ * read in a run of its own after this one. */
 BELAY_API belay_code belay_run_context_fetch(belay_run_context *run, belay_output output,
                                              belay_error *err);
 

@@ -19,15 +19,22 @@ extern "C" {
 /** Options for belay_stop_at_step_hook_new(): exactly one must be given (HK-STOP-01). */
 typedef struct belay_stop_at_step_options {
     size_t struct_size; /**< sizeof(belay_stop_at_step_options) in the caller's build. */
-    int64_t num_steps;  /**< Stop after this many steps beyond the first session's. 0: not given. */
-    int64_t last_step;  /**< Stop at this global step. 0: not given. */
+    int64_t num_steps;  /**< Stop after this many steps beyond the first session's. 0: not given;
+                           negative: reached already. */
+    int64_t last_step;  /**< Stop at this global step. 0: not given; negative: reached already. */
 } belay_stop_at_step_options;
 
 /** Initialiser with every field at its default. */
 #define BELAY_STOP_AT_STEP_OPTIONS_INIT                                                            \
     { sizeof(belay_stop_at_step_options), 0, 0 }
 
-/** Asks to stop when the global step reaches a target (HK-STOP). */
+/**
+ * Asks to stop when the global step reaches a target (HK-STOP).
+ *
+ * A session that starts at the target, or past it, runs nothing:
+ * belay_monitored_session_should_stop() is 1 from the beginning (BUG-55). A run that adds several
+ * steps may pass the target (HK-STOP-07).
+ */
 BELAY_API belay_hook *belay_stop_at_step_hook_new(const belay_stop_at_step_options *options,
                                                   belay_error *err);
 
@@ -43,7 +50,8 @@ typedef struct belay_checkpoint_listener_vtable {
     belay_code (*after_save)(void *self, belay_session *session, int64_t global_step,
                              uint32_t *stop, belay_error *err);
     belay_code (*end)(void *self, belay_session *session, int64_t global_step, belay_error *err);
-    /** The last call, exactly once. */
+    /** The last call, exactly once, also where making the hook fails. Only of a table that is NULL
+     * or ends before this slot nothing is called. */
     void (*destroy)(void *self);
 } belay_checkpoint_listener_vtable;
 
@@ -52,9 +60,11 @@ typedef struct belay_checkpoint_listener {
     void *self;                                     /**< Given. */
 } belay_checkpoint_listener;
 
-/** Do not write graph.pbtxt and .meta files. */
+/** Do not write .meta files. (TensorFlow's hook writes graph.pbtxt, too; this one does not yet.) */
 #define BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF (UINT32_C(1) << 0)
-/** Write PREFIX.meta once a graph, not with every checkpoint. */
+/** Keep one .meta file, instead of writing one with every checkpoint: it is written with the first,
+ * and renamed to the newest one's PREFIX.meta after each save, so that it is never deleted with an
+ * old one. */
 #define BELAY_CHECKPOINT_SAVER_META_ONCE (UINT32_C(1) << 1)
 
 /** Options for belay_checkpoint_saver_hook_new() (HK-CKPT-01). */
@@ -66,7 +76,7 @@ typedef struct belay_checkpoint_saver_options {
     belay_saver *saver;              /**< Kept; not together with scaffold (HK-CKPT-02). */
     const char *checkpoint_basename; /**< NULL: "model.ckpt". */
     belay_scaffold *scaffold;        /**< Kept; its saver is used. */
-    const belay_checkpoint_listener *listeners; /**< `listener_count` of them. */
+    const belay_checkpoint_listener *listeners; /**< `listener_count` of them, each given. */
     size_t listener_count;
     uint32_t flags;    /**< BELAY_CHECKPOINT_SAVER_* bits. */
     uint32_t reserved; /**< Must be 0. */
@@ -89,9 +99,9 @@ typedef struct belay_step_counter_options {
     size_t struct_size;    /**< sizeof(belay_step_counter_options) in the caller's build. */
     int64_t every_n_steps; /**< 0 with every_n_secs 0: 100. */
     double every_n_secs;
-    const char *output_dir; /**< Folder for events; NULL: only the log. */
-    belay_summary_writer
-        *summary_writer; /**< Borrowed, must outlive the hook; NULL: the folder's. */
+    const char *output_dir;               /**< Folder for events; NULL: only the log. */
+    belay_summary_writer *summary_writer; /**< Kept: the hook holds a reference. Comes before the
+                                             folder; NULL: the folder's. */
 } belay_step_counter_options;
 
 /** Initialiser with every field at its default. */
@@ -135,7 +145,8 @@ typedef struct belay_summary_saver_options {
     int64_t save_steps; /**< One of these two must be positive. */
     double save_secs;
     const char *output_dir;               /**< Folder for events; NULL: summary_writer. */
-    belay_summary_writer *summary_writer; /**< Borrowed, must outlive the hook. */
+    belay_summary_writer *summary_writer; /**< Kept: the hook holds a reference. Comes before the
+                                             folder; NULL with NULL: nothing is written. */
     belay_scaffold *scaffold; /**< Kept; its summary op is used; not together with summary_op. */
     const char *summary_op;
 } belay_summary_saver_options;

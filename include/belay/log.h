@@ -30,7 +30,8 @@ typedef int32_t belay_log_level;
  *
  * @param self    As given to belay_log_set_callback().
  * @param level   One of BELAY_LOG_*.
- * @param message One line, UTF-8, without a newline; valid during the call.
+ * @param message One line, UTF-8, without a newline, of at most 4095 bytes: a longer one is cut.
+ *                Valid during the call.
  */
 typedef void (*belay_log_callback)(void *self, belay_log_level level, const char *message);
 

@@ -63,15 +63,18 @@ typedef uint32_t belay_threads;
 #define BELAY_THREADS_AUTO ((belay_threads)0)
 /** TensorFlow's thread pool. */
 #define BELAY_THREADS_POOL ((belay_threads)1)
-/** The calling thread. */
+/** The calling thread. Where a step cannot be run there it is TensorFlow's pool, without a word:
+ * with operation_timeout_in_ms in the config, a target that is not this process, or queue runners
+ * (BUG-74). */
 #define BELAY_THREADS_CALLER ((belay_threads)2)
 
 /** Options for belay_monitored_session_open() (MS-20). Zero in any field means "the default". */
 typedef struct belay_monitored_session_options {
     size_t struct_size; /**< sizeof(belay_monitored_session_options) in the caller's build. */
-    belay_session_creator *creator; /**< Kept; NULL: a chief's with all defaults (MS-03); NULL with
-                                       a filled `err`: it could not be made, so nothing is opened. */
-    belay_hook *const *hooks;       /**< `hook_count` of them, each kept, called in this order. */
+    belay_session_creator
+        *creator;             /**< Kept; NULL: a chief's with all defaults (MS-03); NULL with
+                                 a filled `err`: it could not be made, so nothing is opened. */
+    belay_hook *const *hooks; /**< `hook_count` of them, each kept, called in this order. */
     size_t hook_count;
     double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120; BELAY_AT_ONCE;
                                       BELAY_FOREVER. */
@@ -110,11 +113,11 @@ typedef struct belay_singular_monitored_session_options {
         struct_size; /**< sizeof(belay_singular_monitored_session_options) in the caller's build. */
     belay_hook *const *hooks; /**< `hook_count` of them, each kept. */
     size_t hook_count;
-    belay_scaffold *scaffold;             /**< Kept; NULL: one with all defaults. */
-    const belay_session_options *session; /**< Target and config. Copied. */
-    const char *checkpoint_dir;           /**< NULL: nothing is restored. */
-    double stop_grace_period_secs;        /**< 0: 120. */
-    const char *checkpoint_filename_with_path;
+    belay_scaffold *scaffold;                  /**< Kept; NULL: one with all defaults. */
+    const belay_session_options *session;      /**< Target and config. Copied. */
+    const char *checkpoint_dir;                /**< Copied; NULL: nothing is restored. */
+    double stop_grace_period_secs;             /**< 0: 120; BELAY_AT_ONCE; BELAY_FOREVER. */
+    const char *checkpoint_filename_with_path; /**< Restore exactly this one. Copied. */
 } belay_singular_monitored_session_options;
 
 /** Initialiser with every field at its default. */
@@ -154,12 +157,14 @@ typedef struct belay_training_options {
     double recovery_budget_secs; /**< 0: 600; BELAY_FOREVER. */
     belay_threads threads;       /**< BELAY_THREADS_*. */
     uint32_t is_worker;          /**< 1: not the chief (MS-31). */
-    uint32_t no_graph_def;       /**< 1: neither graph.pbtxt nor .meta files are written (MS-39). */
+    uint32_t no_graph_def;       /**< 1: no .meta files are written (MS-39). graph.pbtxt is not
+                                    written in either case, in this version. */
     uint32_t prepare_flags;      /**< BELAY_PREPARE_* bits, for the chief. */
-    const struct belay_checkpoint_listener
-        *listeners; /**< Told of every checkpoint; given, see belay/hooks.h. */
+    const struct belay_checkpoint_listener *listeners; /**< Told of every checkpoint; given, also
+                                                          where opening fails. See belay/hooks.h. */
     size_t listener_count;
-    uint32_t meta_graph_once; /**< 1: a .meta file once a graph, not with every checkpoint. */
+    uint32_t meta_graph_once; /**< 1: one .meta file, which moves along with the newest checkpoint,
+                                 instead of one with each. */
     uint32_t reserved;        /**< Must be 0. */
 } belay_training_options;
 
@@ -170,8 +175,15 @@ typedef struct belay_training_options {
             0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0                                                     \
     }
 
-/** Opens a monitored session with TensorFlow's usual hooks: step counter, summaries, checkpoints
- * (MS-26 to MS-39). */
+/**
+ * Opens a monitored session with TensorFlow's usual hooks: step counter, summaries, checkpoints
+ * (MS-26 to MS-39).
+ *
+ * These need a global step, as soon as a folder is given: in a graph without one their begin()
+ * fails with BELAY_FAILED_PRECONDITION (ER-29). belay_graph_create_global_step() gives it one.
+ *
+ * Threads, Blocks, and what is returned: as belay_monitored_session_open().
+ */
 BELAY_API belay_monitored_session *
 belay_monitored_training_session_open(belay_graph *graph, const belay_training_options *options,
                                       belay_error *err);
@@ -195,14 +207,23 @@ BELAY_API belay_session *belay_monitored_session_raw_session(belay_monitored_ses
 /** The graph. It belongs to the session. */
 BELAY_API belay_graph *belay_monitored_session_graph(belay_monitored_session *session);
 
-/** Where training is. Owner thread. */
+/** Where training is. Owner thread. Belongs to the session, and is changed by its steps: the step
+ * is always exact, but now_ms is the time of the last call of a hook, or of the last step where
+ * some hook waits for a time. */
 BELAY_API const belay_progress *
 belay_monitored_session_progress(const belay_monitored_session *session);
 
-/** 1 where the session went on from a checkpoint. */
+/** 1 where the current session was restored from a checkpoint: after a recovery the new one. */
 BELAY_API uint32_t belay_monitored_session_was_restored(const belay_monitored_session *session);
 
-/** The coordinator of the current session; a recovery replaces it. Owner thread. */
+/**
+ * The coordinator of the current session; NULL where a recovery failed and there is none. Owner
+ * thread.
+ *
+ * A recovery stops and joins it, and makes another one, which knows nothing of the threads of the
+ * first: whoever needs threads starts them in a hook's after_create_session(), which is called for
+ * each session (BUG-70).
+ */
 BELAY_API belay_coordinator *belay_monitored_session_coordinator(belay_monitored_session *session);
 
 /**
@@ -213,7 +234,8 @@ BELAY_API belay_coordinator *belay_monitored_session_coordinator(belay_monitored
  * otherwise: no end().
  *
  * Threads: owner thread.
- * Blocks:  at most the grace period.
+ * Blocks:  as long as the hooks' end() takes, the last save among them; then, for threads and for a
+ *          session with a remote target, at most the grace period and two seconds.
  *
  * @param session NULL: does nothing and returns `err`'s code.
  * @param err     Filled on error. May be NULL.
@@ -245,7 +267,15 @@ BELAY_API belay_step *belay_step_prepare(belay_monitored_session *session, const
 /**
  * Runs a prepared step with its hooks; recovers where the session can (WS-06).
  *
+ * A recovery, after ABORTED or UNAVAILABLE: the session is closed, a new one is made and restored
+ * or initialised, and the whole run is repeated in it with the same inputs, from before_run of
+ * every hook on. So a run is done at least once. What the failed one did may have reached the
+ * parameter servers already: then a step counts twice, and an update is applied twice (BUG-69).
+ * Where the new session was restored, steps since that checkpoint are lost instead. Each recovery
+ * is logged as a warning, with the step before and after it.
+ *
  * Threads: owner thread.
+ * Blocks:  as long as the run takes; while it recovers, up to recovery_budget_secs.
  *
  * @param step    NULL with a filled `err`: returns its code.
  * @param inputs  A tensor for each feed. Borrowed.

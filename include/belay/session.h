@@ -23,7 +23,7 @@ typedef struct belay_session_options {
     const char
         *target; /**< TensorFlow target such as "grpc://host:2222"; NULL or "": in this process. */
     const void *config; /**< A serialised ConfigProto; NULL: an empty one (SE-03). */
-    size_t config_size;
+    size_t config_size; /**< Bytes of `config`. */
 } belay_session_options;
 
 /** Initialiser with every field at its default. */
@@ -42,9 +42,9 @@ BELAY_API const void *belay_run_metadata_data(const belay_run_metadata *metadata
 
 /** Options for one run. Zero in any field means "the default". */
 typedef struct belay_run_options {
-    size_t struct_size;      /**< sizeof(belay_run_options) in the caller's build. */
-    const void *run_options; /**< A serialised RunOptions; NULL: none. */
-    size_t run_options_size;
+    size_t struct_size;           /**< sizeof(belay_run_options) in the caller's build. */
+    const void *run_options;      /**< A serialised RunOptions; NULL: none. */
+    size_t run_options_size;      /**< Bytes of `run_options`. */
     belay_run_metadata *metadata; /**< Filled by a run that succeeds (SE-31); NULL: nothing is
                                        collected. Must outlive the run. */
 } belay_run_options;
@@ -83,14 +83,15 @@ BELAY_API belay_session *belay_session_open(belay_graph *graph,
  * @param fetches Names of tensors to fetch, ending in NULL; NULL: none.
  * @param outputs A place for each of `fetches`, holding NULL or a tensor of an earlier run, which
  *                is reused or replaced; the caller frees the last one. Left as they were on error.
+ *                NULL: nothing is fetched, or what is fetched is dropped.
  * @param targets Names of operations to run, ending in NULL; NULL: none.
  * @param options Borrowed for the call. NULL: all defaults.
  * @param err     Filled on error. May be NULL.
  * @return BELAY_OK, or
  *   - BELAY_NOT_FOUND: nothing of that name to fetch or to run (ER-03); the message suggests the
  *     nearest;
- *   - BELAY_INVALID_ARGUMENT: nothing of that name to feed (ER-04), a name is ambiguous or fed twice
- *     (SE-30), or a tensor does not fit what it feeds (ER-05);
+ *   - BELAY_INVALID_ARGUMENT: nothing of that name to feed (ER-04), a name is ambiguous or fed
+ * twice (SE-30), or a tensor does not fit what it feeds (ER-05);
  *   - BELAY_FAILED_PRECONDITION: the session is closed (ER-01), or the graph is empty (ER-02);
  *   - any other code: as TensorFlow reported it.
  */
@@ -112,12 +113,10 @@ typedef struct belay_callable belay_callable;
  * @return a callable that the caller frees with belay_callable_free(), or NULL: codes as
  *         belay_session_run().
  */
-BELAY_API belay_callable *belay_session_make_callable(belay_session *session,
-                                                      const char *const *feeds,
-                                                      const char *const *fetches,
-                                                      const char *const *targets,
-                                                      const belay_run_options *options,
-                                                      belay_error *err);
+BELAY_API belay_callable *
+belay_session_make_callable(belay_session *session, const char *const *feeds,
+                            const char *const *fetches, const char *const *targets,
+                            const belay_run_options *options, belay_error *err);
 
 /**
  * Runs it. Arguments, threads and codes as belay_session_run(), but: one at a time per callable.
@@ -222,7 +221,10 @@ BELAY_API struct TF_Session *belay_session_raw(belay_session *session);
  * Any thread. */
 BELAY_API belay_code belay_session_close(belay_session *session, belay_error *err);
 
-/** Closes and gives up the caller's hold; errors of that close are ignored (SE-07). NULL is fine.
+/**
+ * Gives up the caller's hold. With the last hold the session is closed; errors of that close are
+ * ignored (SE-07). Callables, partial runs, a monitored session and its helper threads hold one,
+ * too: who wants it closed now calls belay_session_close() before. NULL is fine.
  */
 BELAY_API void belay_session_free(belay_session *session);
 

@@ -15,7 +15,8 @@ extern "C" {
 
 typedef struct belay_session_manager belay_session_manager;
 
-/** Options for belay_session_manager_new() (SM-01). Zero in any field means "the default". */
+/** Options for belay_session_manager_new() (SM-01). Zero in any field means "the default". Strings
+ * and lists are copied. */
 typedef struct belay_session_manager_options {
     size_t struct_size;        /**< sizeof(belay_session_manager_options) in the caller's build. */
     const char *local_init_op; /**< NULL: none. */
@@ -23,10 +24,12 @@ typedef struct belay_session_manager_options {
     const char *ready_for_local_init_op; /**< Needs local_init_op (SM-03). */
     double recovery_wait_secs; /**< Longest pause between checks; 0: 30. Pauses grow up to it from
                                   0.05. */
-    const belay_run_options *local_init_run_options; /**< NULL: none. */
+    const belay_run_options
+        *local_init_run_options; /**< Copied; `metadata` in it must be NULL. NULL: none. */
     const char *const
         *local_init_feeds; /**< Tensors to feed to the local init op, ending in NULL. */
-    belay_tensor *const *local_init_inputs;
+    belay_tensor *const
+        *local_init_inputs; /**< A tensor for each, which must outlive the manager. */
 } belay_session_manager_options;
 
 /** Initialiser with every field at its default. */
@@ -36,6 +39,8 @@ typedef struct belay_session_manager_options {
 /**
  * Makes a session manager. One may serve any number of sessions (SM-48).
  *
+ * @param graph   Kept: the manager holds a reference. NULL with a filled `err`: returns NULL.
+ * @param options Borrowed for the call. NULL: all defaults.
  * @return a manager that the caller frees with belay_session_manager_free(), or NULL:
  * BELAY_INVALID_ARGUMENT (ER-12), BELAY_NOT_FOUND: no such op.
  */
@@ -56,7 +61,7 @@ BELAY_API void belay_session_manager_cancel(belay_session_manager *manager);
 #define BELAY_PREPARE_WAIT_FOR_CHECKPOINT (UINT32_C(1) << 1)
 
 /** Options for prepare_session and recover_session (SM-14, SM-25). Zero in any field means "the
- * default". */
+ * default". Read during the call and not kept. */
 typedef struct belay_prepare_options {
     size_t struct_size; /**< sizeof(belay_prepare_options) in the caller's build. */
     const belay_session_options *session; /**< Target and config; NULL: in this process. */
@@ -95,10 +100,12 @@ typedef struct belay_prepare_options {
  *
  * @param out_restored Set to 1 if a checkpoint was loaded, else 0. May be NULL.
  * @return a session that the caller frees with belay_session_free(), or NULL:
- *   - BELAY_INVALID_ARGUMENT: both checkpoint arguments (ER-13);
+ *   - BELAY_INVALID_ARGUMENT: both checkpoint arguments (ER-13), or a variable has another type or
+ *     shape in the checkpoint;
  *   - BELAY_FAILED_PRECONDITION: nothing to initialise with (ER-14), or the model did not become
  *     ready (ER-15);
  *   - BELAY_NOT_FOUND: BELAY_PREPARE_REQUIRE_CHECKPOINT and there is none;
+ *     checkpoint_filename_with_path is not there; or the checkpoint lacks a variable of the graph;
  *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
  *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31);
  *   - BELAY_CANCELLED: belay_session_manager_cancel() was called;
@@ -110,10 +117,26 @@ BELAY_API belay_session *belay_session_manager_prepare_session(belay_session_man
                                                                belay_error *err);
 
 /**
- * Opens a session and restores it if there is a checkpoint, without ever initialising (SM-25 to
- * SM-30).
+ * Opens a session and restores it if there is a checkpoint, without ever initialising: of the
+ * options those of the init op and BELAY_PREPARE_REQUIRE_CHECKPOINT are not looked at (SM-25 to
+ * SM-30). The local init op is run where the model is ready for it.
  *
- * @param out_initialized Set to 1 if it was restored and is ready, else 0.
+ * A model that is not ready is no error: that is what out_initialized says.
+ *
+ * Threads: one at a time per object.
+ * Blocks:  while ops run; with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs, reporting.
+ * On error: no session is left open.
+ *
+ * @param out_initialized Set to 1 if it was restored and is ready, else 0. May be NULL.
+ * @return a session that the caller frees with belay_session_free(), or NULL:
+ *   - BELAY_INVALID_ARGUMENT: both checkpoint arguments (ER-13), or a variable has another type or
+ *     shape in the checkpoint;
+ *   - BELAY_NOT_FOUND: checkpoint_filename_with_path is not there, or the checkpoint lacks a
+ *     variable of the graph;
+ *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
+ *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31);
+ *   - BELAY_CANCELLED: belay_session_manager_cancel() was called while it waited;
+ *   - any other code: as TensorFlow reported it.
  */
 BELAY_API belay_session *belay_session_manager_recover_session(belay_session_manager *manager,
                                                                const belay_prepare_options *options,
@@ -123,11 +146,18 @@ BELAY_API belay_session *belay_session_manager_recover_session(belay_session_man
 /**
  * Opens a session on a model that somebody else makes ready (SM-31 to SM-39).
  *
+ * Threads: one at a time per object.
+ * Blocks:  up to max_wait_secs, reporting, plus at most one call of TensorFlow's in flight.
+ * On error: no session is left open.
+ *
  * @param session_options Target and config; NULL: in this process, where nobody else can make it
  *                        ready (BUG-26).
- * @param max_wait_secs   BELAY_FOREVER: no limit.
+ * @param max_wait_secs   0: one attempt; BELAY_FOREVER: no limit.
  * @return a session that the caller frees with belay_session_free(), or NULL:
- * BELAY_DEADLINE_EXCEEDED (ER-16) saying what was not ready; BELAY_CANCELLED.
+ *   - BELAY_DEADLINE_EXCEEDED: not ready in time (ER-16); the message says what was not;
+ *   - BELAY_CANCELLED: belay_session_manager_cancel() was called;
+ *   - BELAY_INVALID_ARGUMENT: max_wait_secs is malformed;
+ *   - any other code: as TensorFlow reported it.
  */
 BELAY_API belay_session *
 belay_session_manager_wait_for_session(belay_session_manager *manager,

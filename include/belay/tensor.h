@@ -31,12 +31,18 @@ typedef struct belay_tensor belay_tensor;
  * Makes a tensor over memory of its own, which is not initialised. For BELAY_STRING use
  * belay_tensor_new_strings().
  *
+ * It may be fed, filled anew, and fed again: a step has read it when it returns. But a graph may
+ * keep a tensor instead of reading it: what is assigned to a variable becomes the variable's own
+ * memory, until an update gives the variable another; what is put into a queue is in there; what is
+ * passed on (Identity) is what comes out. There a later write changes the variable, the queue or
+ * the fetched tensor: for such a feed make a tensor each time.
+ *
  * @param dtype An element type of fixed size.
  * @param dims  `rank` sizes, none negative; may be NULL where rank is 0.
  * @param rank  Number of dimensions; 0 is a scalar.
  * @param err   Filled on error. May be NULL.
  * @return a tensor that the caller frees with belay_tensor_free(), or NULL: BELAY_INVALID_ARGUMENT,
- * BELAY_RESOURCE_EXHAUSTED.
+ * BELAY_RESOURCE_EXHAUSTED; BELAY_NOT_FOUND: there is no TensorFlow.
  */
 BELAY_API belay_tensor *belay_tensor_new(belay_dtype dtype, const int64_t *dims, uint32_t rank,
                                          belay_error *err);
@@ -51,14 +57,18 @@ typedef void (*belay_release)(void *self, void *data);
 /**
  * Makes a tensor over the caller's memory, without a copy where `data` is aligned to 64 bytes.
  *
- * @param data       Borrowed until `release` is called. May be written between steps.
+ * Where it is not, TensorFlow copies it at once: then `release` is called before this returns, and
+ * what is written to `data` later is not seen. belay_tensor_data() says which of the two it was.
+ *
+ * @param data       Borrowed until `release` is called. Where it is aligned it may be written
+ * between steps, as the memory of belay_tensor_new().
  * @param size_bytes Must be what dtype and dims need.
  * @param release    Called exactly once, also when this call fails. May be NULL: then `data` must
  *                   outlive the session.
  * @param self       Handed to `release`.
  * @param err        Filled on error. May be NULL.
  * @return a tensor that the caller frees with belay_tensor_free(), or NULL: BELAY_INVALID_ARGUMENT,
- * BELAY_RESOURCE_EXHAUSTED.
+ * BELAY_RESOURCE_EXHAUSTED; BELAY_NOT_FOUND: there is no TensorFlow.
  */
 BELAY_API belay_tensor *belay_tensor_new_over(belay_dtype dtype, const int64_t *dims, uint32_t rank,
                                               void *data, size_t size_bytes, belay_release release,
@@ -69,6 +79,12 @@ BELAY_API belay_tensor *belay_tensor_new_over(belay_dtype dtype, const int64_t *
  *
  * @param strings As many as dims say; bytes of any value.
  * @param lengths Their lengths in bytes; NULL: each string ends at its NUL.
+ * @param dims    `rank` sizes, none negative; may be NULL where rank is 0.
+ * @param rank    Number of dimensions; 0 is one string.
+ * @param err     Filled on error. May be NULL.
+ * @return a tensor that the caller frees with belay_tensor_free(), or NULL: BELAY_INVALID_ARGUMENT:
+ * a size is negative or rank too large; BELAY_RESOURCE_EXHAUSTED; BELAY_NOT_FOUND: there is no
+ * TensorFlow.
  */
 BELAY_API belay_tensor *belay_tensor_new_strings(const char *const *strings, const size_t *lengths,
                                                  const int64_t *dims, uint32_t rank,
@@ -85,7 +101,9 @@ BELAY_API int64_t belay_tensor_dim(const belay_tensor *tensor, uint32_t index);
 BELAY_API int64_t belay_tensor_count(const belay_tensor *tensor);
 /** Size of the elements in memory. For strings: of their descriptors, not of their bytes. */
 BELAY_API size_t belay_tensor_size_bytes(const belay_tensor *tensor);
-/** The elements. The pointer lives as long as the tensor, or until a step replaces its content. */
+/** The elements. The pointer lives as long as the tensor, or until a step replaces its content.
+ * Those of a tensor that came out of a run are for reading: it may share its memory with a
+ * variable. */
 BELAY_API void *belay_tensor_data(const belay_tensor *tensor);
 
 /**

@@ -181,6 +181,10 @@ void belay_saver_free(belay_saver *saver) {
     bly_free(saver);
 }
 
+const Bly__SaverDef *bly_saver_def(const belay_saver *saver) {
+    return saver->def;
+}
+
 uint32_t belay_saver_is_empty(const belay_saver *saver) {
     return !saver || !saver->def;
 }

@@ -2,6 +2,9 @@
 #ifndef BLY_CHECKPOINT_SAVER_H
 #define BLY_CHECKPOINT_SAVER_H
 
+#include "checkpoint/bundle.h"
+#include "wire/graph.pb-c.h"
+
 #include <belay/saver.h>
 
 belay_saver *bly_saver_ref(belay_saver *saver);
@@ -15,6 +18,13 @@ belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
 
 /* Loads the variables that a SavedModel came with. They are no checkpoint of a run: nothing is remembered of them. */
 belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *err);
+
+/* Compares what the graph restores with what a checkpoint holds, before a byte is restored. */
+belay_code bly_saver_check_compatible(belay_saver *saver, const bly_bundle *bundle,
+                                      belay_error *err);
+
+/* What the saver runs; NULL: an empty one. Belongs to it. */
+const Bly__SaverDef *bly_saver_def(const belay_saver *saver);
 
 /* Prefix that was restored last; NULL: none. */
 const char *bly_saver_restored_prefix(const belay_saver *saver);

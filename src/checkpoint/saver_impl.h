@@ -52,10 +52,6 @@ int bly_saver_retain(belay_saver *saver);
 belay_code bly_saver_write_manifest(belay_saver *saver, const char *prefix, int64_t step,
                                     belay_error *err);
 
-/* Compares what the graph restores with what a checkpoint holds, before a byte is restored. */
-belay_code bly_saver_check_compatible(belay_saver *saver, const bly_bundle *bundle,
-                                      belay_error *err);
-
 /* Runs an op (NULL: none) or fetches a tensor of the graph (NULL: none), feeding one path. */
 belay_code bly_saver_run(belay_session *session, const char *feed, const char *path,
                          const char *fetch, const char *target, belay_error *err);

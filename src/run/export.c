@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "base/text.h"
-#include "checkpoint/saver_impl.h"
+#include "checkpoint/saver.h"
 #include "graph/serialize.h"
 #include "run/copy.h"
 #include "run/names.h"
@@ -333,7 +333,7 @@ static belay_code export_meta_graph(struct work *work, belay_error *err) {
         return bly_fail_errno(err, errno, "cannot make folder %s", work->temporary);
     belay_code code = add_main_op(work, err);
     if (code == BELAY_OK)
-        code = bly_graph_serialize(work->graph, work->saver->def, &meta, err);
+        code = bly_graph_serialize(work->graph, bly_saver_def(work->saver), &meta, err);
     if (code == BELAY_OK)
         code = export_assets(work, &meta, err);
     if (code == BELAY_OK) {

@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "checkpoint/bundle.h"
 #include "checkpoint/manifest.h"
-#include "checkpoint/saver_impl.h"
+#include "checkpoint/saver.h"
 #include "checkpoint/state.h"
 
 #include <jansson.h>
