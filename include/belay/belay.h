@@ -3,10 +3,11 @@
  *
  * What it does to the process: it loads TensorFlow at the first call that needs it and never
  * unloads it (belay/runtime.h); TensorFlow starts threads of its own. belay starts a thread for
- * each queue-runner op, and one for each queue runner that cancels it at a stop; one for each loop
- * that a program starts on a coordinator; one for each event file; and one for each session with a
- * remote target that a monitored session closes, where closing may hang. All signals are blocked in
- * belay's threads; it installs no signal handler, and neither exits nor aborts the process.
+ * each queue-runner op, and one for each queue runner, which cancels its queue at a stop; one for
+ * each loop that a program starts on a coordinator; one for each event file; and one to close each
+ * session of a monitored session that has a remote target, since that may hang. All signals are
+ * blocked in belay's threads; it installs no signal handler, and neither exits nor aborts the
+ * process.
  *
  * Warnings and errors that have no caller to return to go to standard error, until
  * belay_log_set_callback() sends them elsewhere. It reads the environment variables

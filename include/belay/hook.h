@@ -64,11 +64,10 @@ typedef struct belay_hook_vtable {
      * error ends the opening; hooks before this one get no further call but `destroy` (MS-04). */
     belay_code (*begin)(void *self, belay_graph *graph, belay_error *err);
     /** Once per session, recoveries included, when it is ready and queue runners run (WS-20).
-     * `session` and `coordinator` live until the next call of this, `end`, or `destroy`: a
-     * recovery closes and replaces them, and where the session ends with an error there is no
-     * `end`. In between they may be gone only where none of the hook's functions is running.
-     * Threads that were started on the last coordinator ended with it: start them again here
-     * (BUG-70). ABORTED or UNAVAILABLE makes creation start again (WS-24). */
+     * `session` and `coordinator` are there in the hook's other functions too, until the next call
+     * of this: a recovery closes and replaces both. They are gone in `destroy`, which may come
+     * without `end`. Threads that were started on the last coordinator ended with it: start them
+     * again here (BUG-70). ABORTED or UNAVAILABLE makes creation start again (WS-24). */
     belay_code (*after_create_session)(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err);
     /** Before a run. May ask for fetches and feeds. An error ends the run before it begins
@@ -95,8 +94,7 @@ typedef struct belay_hook belay_hook;
  * Makes a hook of a table. The table is copied.
  *
  * @param vtable Borrowed for the call.
- * @param self   Given: handed to every function, and gone with `destroy`, which is called here
- * where this fails.
+ * @param self   Given: handed to every function, and gone with `destroy`, also where this fails.
  * @param err    Filled on error. May be NULL.
  * @return a hook that the caller frees with belay_hook_free(), or NULL: BELAY_INVALID_ARGUMENT:
  * vtable is NULL, or its struct_size is impossible or speaks of slots that this belay does not

@@ -207,9 +207,9 @@ BELAY_API belay_session *belay_monitored_session_raw_session(belay_monitored_ses
 /** The graph. It belongs to the session. */
 BELAY_API belay_graph *belay_monitored_session_graph(belay_monitored_session *session);
 
-/** Where training is. Owner thread. Belongs to the session, and is changed by its steps: the step
- * is always exact, but now_ms is the time of the last call of a hook, or of the last step where
- * some hook waits for a time. */
+/** Where training is. Owner thread. Belongs to the session, and is changed by its steps: the
+ * global step is that after the last of them, but now_ms is the time at which hooks were last
+ * called (or at which the last step began, where some hook waits for a time). */
 BELAY_API const belay_progress *
 belay_monitored_session_progress(const belay_monitored_session *session);
 

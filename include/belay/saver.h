@@ -95,11 +95,10 @@ typedef struct belay_save_options {
  *
  * Threads: one at a time per object, and one save at a time per folder, whatever the saver.
  * Blocks:  until the checkpoint is on the disk.
- * On error: until the checkpoint has its name, the checkpoints of the folder are as they were
- * (those that a restore found damaged may have been set aside). From then on it is complete and
- *          will be restored, but the state file may not name it yet, checkpoints that are kept no
- *          longer may still be there, and PREFIX.meta may be missing. The next save that succeeds
- *          puts the first two right.
+ * On error: before the commit the folder's checkpoints are as they were, though those that a
+ *          restore found damaged may have been set aside. After it the new one is complete, but
+ *          the state file may not name it, what is kept no longer may still be there, and
+ *          PREFIX.meta may be missing. The next save that succeeds puts the first two right.
  *
  * @param path     Folder and base name, such as "run/model.ckpt". The folder must exist.
  * @param step     Appended to the name (SV-17); BELAY_NO_STEP: nothing.
@@ -127,8 +126,8 @@ BELAY_API belay_code belay_saver_save(belay_saver *saver, belay_session *session
  *
  * Threads: one at a time per object.
  * Blocks:  while the checkpoint is read, twice.
- * On error: what is listed here is found out before a variable is changed. After any other code
- * some may be restored and others not.
+ * On error: what is listed here is found out before a variable is changed. With any other code
+ *          some may be restored and others not.
  *
  * @return BELAY_OK, or
  *   - BELAY_NOT_FOUND: there is no such checkpoint (ER-17), or it lacks a variable of the graph

@@ -59,7 +59,7 @@ BELAY_API belay_code belay_server_check(const belay_server_options *options, bel
  *   - BELAY_INVALID_ARGUMENT: job and task are not given and there are several (CL-09), or there
  *     are no such ones: the message says which there are; a name or an address is malformed; or
  *     server_def is no ServerDef;
- *   - BELAY_UNAVAILABLE: another process has the port;
+ *   - BELAY_UNAVAILABLE: the port is in use;
  *   - BELAY_PERMISSION_DENIED: the port is not for this user;
  *   - BELAY_NOT_FOUND: no such protocol, or no TensorFlow.
  */

@@ -91,7 +91,7 @@ BELAY_API belay_session *belay_session_open(belay_graph *graph,
  *   - BELAY_NOT_FOUND: nothing of that name to fetch or to run (ER-03); the message suggests the
  *     nearest;
  *   - BELAY_INVALID_ARGUMENT: nothing of that name to feed (ER-04), a name is ambiguous or fed
- * twice (SE-30), or a tensor does not fit what it feeds (ER-05);
+ *     twice (SE-30), or a tensor does not fit what it feeds (ER-05);
  *   - BELAY_FAILED_PRECONDITION: the session is closed (ER-01), or the graph is empty (ER-02);
  *   - any other code: as TensorFlow reported it.
  */

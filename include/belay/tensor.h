@@ -31,11 +31,10 @@ typedef struct belay_tensor belay_tensor;
  * Makes a tensor over memory of its own, which is not initialised. For BELAY_STRING use
  * belay_tensor_new_strings().
  *
- * It may be fed, filled anew, and fed again: a step has read it when it returns. But a graph may
- * keep a tensor instead of reading it: what is assigned to a variable becomes the variable's own
- * memory, until an update gives the variable another; what is put into a queue is in there; what is
- * passed on (Identity) is what comes out. There a later write changes the variable, the queue or
- * the fetched tensor: for such a feed make a tensor each time.
+ * It may be fed, filled anew, and fed again: a run has read it when it returns. But where the graph
+ * keeps a tensor as it is, it may keep this memory: a variable that it was assigned to, until the
+ * first update; a queue that it was put into; a fetched tensor that is the same, passed on. Writing
+ * changes those too: for such a feed make a new tensor each time.
  *
  * @param dtype An element type of fixed size.
  * @param dims  `rank` sizes, none negative; may be NULL where rank is 0.
@@ -60,8 +59,8 @@ typedef void (*belay_release)(void *self, void *data);
  * Where it is not, TensorFlow copies it at once: then `release` is called before this returns, and
  * what is written to `data` later is not seen. belay_tensor_data() says which of the two it was.
  *
- * @param data       Borrowed until `release` is called. Where it is aligned it may be written
- * between steps, as the memory of belay_tensor_new().
+ * @param data       Borrowed until `release` is called. Where it is not copied it may be written
+ *                   between steps, as the memory of belay_tensor_new().
  * @param size_bytes Must be what dtype and dims need.
  * @param release    Called exactly once, also when this call fails. May be NULL: then `data` must
  *                   outlive the session.

@@ -180,14 +180,15 @@ belay_code bly_fail_errno(belay_error *err, int number, const char *format, ...)
     return code;
 }
 
-/* Finds the op in "[[{{node NAME}}" or the older "[[Node: NAME = ". */
-static void find_op(belay_error *err) {
-    const char *start = strstr(err->message, "{{node ");
+/* Finds the op in "[[{{node NAME}}" or the older "[[Node: NAME = ". In the whole text: the marker
+ * stands at its end, which `err` may have no room for. */
+static void find_op(belay_error *err, const char *message) {
+    const char *start = strstr(message, "{{node ");
     const char *end = NULL;
     if (start) {
         start += strlen("{{node ");
         end = strstr(start, "}}");
-    } else if ((start = strstr(err->message, "[[Node: ")) != NULL) {
+    } else if ((start = strstr(message, "[[Node: ")) != NULL) {
         start += strlen("[[Node: ");
         end = strstr(start, " = ");
     }
@@ -201,7 +202,7 @@ belay_code bly_fail_tensorflow(belay_error *err, belay_code code, const char *me
     bly_fail(err, code, "%s", message);
     if (err) {
         err->origin = BELAY_ORIGIN_TENSORFLOW;
-        find_op(err);
+        find_op(err, message);
     }
     return code;
 }

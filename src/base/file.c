@@ -200,7 +200,12 @@ belay_code bly_remove_directory(const char *path, belay_error *err) {
     if (!mine)
         return bly_fail_memory(err);
     belay_code code = BELAY_OK;
-    if (bly_is_directory(path)) {
+    struct stat info;
+    /* A link to a folder is not ours to empty. */
+    if (lstat(path, &info) == 0 && !S_ISDIR(info.st_mode)) {
+        if (unlink(path) != 0)
+            code = bly_fail_errno(err, errno, "cannot remove %s", path);
+    } else if (bly_is_directory(path)) {
         code = bly_directory_list(path, remove_entry, mine, err);
         if (code == BELAY_OK && rmdir(path) != 0 && errno != ENOENT)
             code = bly_fail_errno(err, errno, "cannot remove %s", path);

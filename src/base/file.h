@@ -32,8 +32,7 @@ belay_code bly_file_write_atomic(const char *path, const void *data, size_t len,
 
 belay_code bly_file_sync(const char *path, belay_error *err); /* a file or a folder */
 belay_code bly_file_rename(const char *from, const char *to, belay_error *err);
-/* Removes a folder with the files in it (no deeper than one level of folders). What is not there is
- * fine. */
+/* Removes a folder with all that is in it; of a link, the link alone. What is not there is fine. */
 belay_code bly_remove_directory(const char *path, belay_error *err);
 
 /* Calls `each` for every name in a folder but "." and "..", in sorted order, until it returns other

@@ -9,14 +9,16 @@
 
 belay_saver *bly_saver_ref(belay_saver *saver);
 
-/* Restores from a folder: the newest checkpoint that verifies; the saver then knows the folder's checkpoints (SM-08 to
- * SM-10, BUG-32, BUG-33). A damaged one is set aside with a warning. *out_restored is 0 with BELAY_OK where the folder
- * holds none. BELAY_DATA_LOSS: there are some, and none verifies. */
+/* Restores from a folder: the newest checkpoint that verifies; the saver then knows the folder's
+ * checkpoints (SM-08 to SM-10, BUG-32, BUG-33). A damaged one is set aside with a warning.
+ * *out_restored is 0 with BELAY_OK where the folder holds none. BELAY_DATA_LOSS: there are some,
+ * and none verifies. */
 belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
                                     const char *directory, uint32_t *out_restored,
                                     belay_error *err);
 
-/* Loads the variables that a SavedModel came with. They are no checkpoint of a run: nothing is remembered of them. */
+/* Loads the variables that a SavedModel came with. They are no checkpoint of a run: nothing is
+ * remembered of them. */
 belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *err);
 
 /* Compares what the graph restores with what a checkpoint holds, before a byte is restored. */

@@ -31,7 +31,8 @@ struct belay_saver {
     size_t known_count, known_capacity;
     char **damaged; /* found damaged while restoring; put out of the way at the next save */
     size_t damaged_count, damaged_capacity;
-    int64_t origin_unix_ms; /* when the run first saved: keep-every-hours counts from here; 0: not yet */
+    int64_t origin_unix_ms; /* when the run first saved: keep-every-hours counts from here; 0: not
+                               yet */
     char *input_position;
     struct bly_metric *metrics;
     size_t metric_count, metric_capacity;
@@ -44,8 +45,8 @@ struct belay_saver {
 belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_error *err);
 void bly_saver_forget_all(belay_saver *saver);
 
-/* Deletes what the policy no longer wants (SV-32 to SV-36, BUG-34 to BUG-36); 1 where something was. What cannot be
- * deleted is logged. */
+/* Deletes what the policy no longer wants (SV-32 to SV-36, BUG-34 to BUG-36); 1 where something
+ * was. What cannot be deleted is logged. */
 int bly_saver_retain(belay_saver *saver);
 
 /* PREFIX.belay.json beside the files that were just written. */

@@ -77,7 +77,7 @@ belay_code bly_port_check(int port, belay_error *err) {
         wrong = errno;
     close(fd);
     if (wrong == EADDRINUSE)
-        return bly_fail(err, BELAY_UNAVAILABLE, "port %d is in use by another process", port);
+        return bly_fail(err, BELAY_UNAVAILABLE, "port %d is in use already", port);
     if (wrong == EACCES)
         return bly_fail(err, BELAY_PERMISSION_DENIED, "port %d is not for this user", port);
     return BELAY_OK;

@@ -132,6 +132,6 @@ void belay_callable_free(belay_callable *callable) {
     bly_request_clean_up(&callable->request);
     bly_free(callable->in);
     bly_free(callable->values);
-    belay_session_free(callable->session);
+    bly_session_unref(callable->session);
     bly_free(callable);
 }

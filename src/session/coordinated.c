@@ -72,7 +72,7 @@ struct closing {
 static void closing_free(struct closing *closing) {
     bly_cond_clean_up(&closing->done);
     bly_mutex_clean_up(&closing->lock);
-    belay_session_free(closing->session);
+    bly_session_unref(closing->session);
     bly_free(closing);
 }
 

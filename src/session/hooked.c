@@ -136,7 +136,7 @@ belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
 }
 
 void bly_hooked_detach(bly_hooked *hooked) {
-    belay_session_free(hooked->session);
+    bly_session_unref(hooked->session);
     hooked->session = NULL;
 }
 

@@ -117,6 +117,6 @@ void belay_partial_run_free(belay_partial_run *partial) {
         return;
     if (partial->handle)
         partial->session->rt->DeletePRunHandle(partial->handle);
-    belay_session_free(partial->session);
+    bly_session_unref(partial->session);
     bly_free(partial);
 }

@@ -227,7 +227,7 @@ bly_queue_runner *bly_queue_runner_from_def(belay_graph *graph, const Bly__Queue
 static void crew_unref(struct crew *crew) {
     if (atomic_fetch_sub(&crew->references, 1) != 1)
         return;
-    belay_session_free(crew->session);
+    bly_session_unref(crew->session);
     if (crew->coordinator)
         bly_coordinator_unref(crew->coordinator);
     unref(crew->runner);

@@ -131,7 +131,7 @@ belay_code belay_session_close(belay_session *session, belay_error *err) {
 
 /* The last reference may be a helper thread's: TensorFlow's session must outlive every run in it.
  */
-void belay_session_free(belay_session *session) {
+void bly_session_unref(belay_session *session) {
     if (!session || atomic_fetch_sub(&session->references, 1) != 1)
         return;
     belay_session_close(session, NULL);
@@ -141,6 +141,13 @@ void belay_session_free(belay_session *session) {
     belay_graph_free(session->graph);
     bly_free(session->target);
     bly_free(session);
+}
+
+void belay_session_free(belay_session *session) {
+    if (!session)
+        return;
+    belay_session_close(session, NULL); /* SE-07: first, whoever else still holds it */
+    bly_session_unref(session);
 }
 
 belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,

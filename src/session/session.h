@@ -21,9 +21,11 @@ struct belay_session {
 };
 
 belay_session *bly_session_ref(belay_session *session);
+/* Gives up a hold without closing; the last one closes. NULL is fine. */
+void bly_session_unref(belay_session *session);
 
-/* One call of the runtime, arguments as TF_SessionRun takes them; `metadata` NULL: none is collected
- * (BUG-43). FAILED_PRECONDITION on a closed session. */
+/* One call of the runtime, arguments as TF_SessionRun takes them; `metadata` NULL: none is
+ * collected (BUG-43). FAILED_PRECONDITION on a closed session. */
 belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
                            const TF_Output *inputs, TF_Tensor *const *input_values,
                            size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,
