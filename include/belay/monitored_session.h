@@ -71,10 +71,9 @@ typedef uint32_t belay_threads;
 /** Options for belay_monitored_session_open() (MS-20). Zero in any field means "the default". */
 typedef struct belay_monitored_session_options {
     size_t struct_size; /**< sizeof(belay_monitored_session_options) in the caller's build. */
-    belay_session_creator
-        *creator;             /**< Kept; NULL: a chief's with all defaults (MS-03); NULL with
-                                 a filled `err`: it could not be made, so nothing is opened. */
-    belay_hook *const *hooks; /**< `hook_count` of them, each kept, called in this order. */
+    belay_session_creator *creator; /**< Kept; NULL: a chief's with all defaults (MS-03), so look
+                                       whether one that you made is there. */
+    belay_hook *const *hooks;       /**< `hook_count` of them, each kept, called in this order. */
     size_t hook_count;
     double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120; BELAY_AT_ONCE;
                                       BELAY_FOREVER. */

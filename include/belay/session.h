@@ -222,9 +222,8 @@ BELAY_API struct TF_Session *belay_session_raw(belay_session *session);
 BELAY_API belay_code belay_session_close(belay_session *session, belay_error *err);
 
 /**
- * Gives up the caller's hold. With the last hold the session is closed; errors of that close are
- * ignored (SE-07). Callables, partial runs, a monitored session and its helper threads hold one,
- * too: who wants it closed now calls belay_session_close() before. NULL is fine.
+ * Closes, and gives up the caller's hold; errors of that close are ignored (SE-07). Callables and
+ * partial runs hold the session too: they may be freed later, but not run any more. NULL is fine.
  */
 BELAY_API void belay_session_free(belay_session *session);
 

@@ -77,8 +77,6 @@ belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
     }
     if (bly_options_read(&options, sizeof options, given, "belay_monitored_session_options", err) !=
             BELAY_OK ||
-        /* A creator that could not be made must not become the default one. */
-        (!options.creator && belay_error_code(err) != BELAY_OK) ||
         check_options(&options, err) != BELAY_OK)
         return NULL;
     belay_monitored_session *session = bly_calloc(1, sizeof *session);

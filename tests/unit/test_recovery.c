@@ -1,0 +1,621 @@
+/* Recovery: tasks that go away, on the scripted runtime, by a stepped clock. */
+#include "failing_alloc.h"
+#include "log_capture.h"
+#include "scratch.h"
+#include "scripted_runtime.h"
+#include "stepped_clock.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/thread.h"
+
+#include <belay/monitored_session.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MODEL  SCRIPTED_GLOBAL_STEP SCRIPTED_TRAIN SCRIPTED_INIT SCRIPTED_SAVER
+#define REMOTE "grpc://worker:1"
+
+/* ---- a hook that counts its calls, and does at each what the test says ---- */
+
+enum point { BEGIN, CREATE, BEFORE, AFTER, END, DESTROY, POINTS };
+
+struct probe {
+    int counts[POINTS];
+    belay_code fails[POINTS]; /* what it returns there, BELAY_OK: nothing */
+    int times;                /* how often it fails so; 0: always */
+    int stop_in_before;
+    belay_coordinator *coordinator;
+    void (*in_create)(struct probe *probe);
+};
+
+static belay_code at(void *self, enum point point, belay_error *err) {
+    struct probe *probe = self;
+    probe->counts[point]++;
+    if (probe->fails[point] == BELAY_OK || (probe->times && probe->counts[point] > probe->times))
+        return BELAY_OK;
+    return belay_error_set(err, probe->fails[point], "the hook's own");
+}
+
+static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
+    (void)graph;
+    return at(self, BEGIN, err);
+}
+
+static belay_code create(void *self, belay_session *session, belay_coordinator *coordinator,
+                         belay_error *err) {
+    struct probe *probe = self;
+    (void)session;
+    probe->coordinator = coordinator;
+    belay_code code = at(self, CREATE, err);
+    if (code == BELAY_OK && probe->in_create)
+        probe->in_create(probe);
+    return code;
+}
+
+static belay_code before(void *self, belay_run_context *run, belay_error *err) {
+    if (((struct probe *)self)->stop_in_before)
+        belay_run_context_request_stop(run);
+    return at(self, BEFORE, err);
+}
+
+static belay_code after(void *self, belay_run_context *run, belay_error *err) {
+    (void)run;
+    return at(self, AFTER, err);
+}
+
+static belay_code end(void *self, belay_session *session, belay_error *err) {
+    assert_non_null(session);
+    return at(self, END, err);
+}
+
+static void destroy(void *self) {
+    at(self, DESTROY, NULL);
+}
+
+/* ---- a session ---- */
+
+struct fixture {
+    void *folder;
+    belay_error *err;
+    struct probe probe;
+    belay_graph *graph;
+    const char *target;
+    const char *checkpoint_dir;
+    double budget_secs;
+    double grace_secs;
+    belay_monitored_session *session;
+    belay_step *step;
+};
+
+static int set_up(void **state) {
+    struct fixture *f = calloc(1, sizeof *f);
+    *state = f;
+    scripted_install();
+    stepped_clock_install(STEPPED_AUTO);
+    log_capture_start(BELAY_LOG_DEBUG);
+    f->err = belay_error_new();
+    return scratch_set_up(&f->folder);
+}
+
+static int tear_down(void **state) {
+    struct fixture *f = *state;
+    if (f->session)
+        belay_monitored_session_close(f->session, NULL);
+    belay_graph_free(f->graph);
+    belay_error_free(f->err);
+    scripted_release();
+    stepped_clock_uninstall();
+    scripted_uninstall(); /* BUG-17: fails where a session, a tensor or a status is left */
+    log_capture_stop();
+    scratch_tear_down(&f->folder);
+    free(f);
+    return 0;
+}
+
+static belay_code try_open(struct fixture *f, const char *text) {
+    static const belay_hook_vtable table = {sizeof table, begin, create, before,
+                                            after,        end,   NULL,   destroy};
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
+    belay_chief_session_creator_options chief = BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT;
+    belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    belay_error_clear(f->err);
+    if (!f->graph)
+        f->graph = scripted_graph(text, f->err);
+    belay_hook *hook = belay_hook_new(&table, &f->probe, f->err);
+    session.target = f->target;
+    chief.session = &session;
+    chief.checkpoint_dir = f->checkpoint_dir;
+    options.creator = belay_chief_session_creator_new(f->graph, &chief, f->err);
+    options.hooks = &hook;
+    options.hook_count = 1;
+    options.recovery_budget_secs = f->budget_secs;
+    options.stop_grace_period_secs = f->grace_secs;
+    if (options.creator && hook)
+        f->session = belay_monitored_session_open(f->graph, &options, f->err);
+    belay_hook_free(hook);
+    belay_session_creator_free(options.creator);
+    if (!f->session)
+        return belay_error_code(f->err);
+    f->step = belay_step_prepare(f->session, NULL, (const char *[]){"global_step/Read", NULL},
+                                 (const char *[]){"train", NULL}, f->err);
+    return f->step ? BELAY_OK : belay_error_code(f->err);
+}
+
+static void open_on(struct fixture *f, const char *text) {
+    if (try_open(f, text) != BELAY_OK)
+        fail_msg("%s", belay_error_message(f->err));
+}
+
+static belay_code run(struct fixture *f) {
+    belay_tensor *value = NULL;
+    belay_code code = belay_step_run(f->step, NULL, &value, f->err);
+    belay_tensor_free(value);
+    return code;
+}
+
+static belay_code close_session(struct fixture *f) {
+    belay_monitored_session *session = f->session;
+    f->session = NULL;
+    return belay_monitored_session_close(session, f->err);
+}
+
+static void assert_error(const struct fixture *f, belay_code code, belay_code expected,
+                         const char *part) {
+    if (code != expected || belay_error_code(f->err) != expected ||
+        !strstr(belay_error_message(f->err), part))
+        fail_msg("%s instead of %s: %s", belay_code_name(code), belay_code_name(expected),
+                 belay_error_message(f->err));
+}
+
+static int64_t step_of(const struct fixture *f) {
+    return belay_monitored_session_progress(f->session)->global_step;
+}
+
+/* ---- runs that fail ---- */
+
+/* WS-06, WS-09, SD-08, MS-02, MS-18, HK-RUN-03: the caller sees nothing of it but a hook. */
+static void test_recovery__makes_a_new_session_and_repeats_the_run(void **state) {
+    static const belay_code codes[] = {BELAY_UNAVAILABLE, BELAY_ABORTED};
+    struct fixture *f = *state;
+    for (size_t i = 0; i < 2; i++) {
+        f->probe = (struct probe){.counts = {0}};
+        scripted_fail("train", (int)scripted_count("train") + 3, codes[i], "Socket closed");
+        open_on(f, MODEL);
+        for (int n = 1; n <= 4; n++) {
+            assert_int_equal(run(f), BELAY_OK);
+            assert_int_equal(belay_monitored_session_should_stop(f->session), 0);
+        }
+        assert_int_equal(f->probe.counts[BEGIN], 1);
+        assert_int_equal(f->probe.counts[CREATE], 2);
+        assert_int_equal(f->probe.counts[BEFORE], 5); /* of the repeated run twice */
+        assert_int_equal(f->probe.counts[AFTER], 4);
+        assert_int_equal(scripted_alive().sessions, 1); /* the old one is gone */
+        assert_true(belay_monitored_session_coordinator(f->session) == f->probe.coordinator);
+        assert_int_equal(step_of(f), 2); /* without a checkpoint: from the start (CK-17) */
+        assert_int_equal(belay_monitored_session_progress(f->session)->runs, 4);
+        assert_int_equal(log_capture_count("the session is closed and made anew: Socket closed"),
+                         i + 1);
+        assert_int_equal(close_session(f), BELAY_OK);
+        assert_int_equal(f->probe.counts[END], 1);
+        assert_int_equal(f->probe.counts[DESTROY], 1);
+        assert_int_equal(scripted_alive().sessions, 0);
+    }
+}
+
+/* WS-07, WS-15. */
+static void test_recovery__is_not_for_other_errors(void **state) {
+    struct fixture *f = *state;
+    scripted_fail("train", 1, BELAY_INTERNAL, "broken");
+    open_on(f, MODEL);
+    assert_error(f, run(f), BELAY_INTERNAL, "broken");
+    assert_int_equal(f->probe.counts[CREATE], 1);
+    assert_int_equal(belay_coordinator_should_stop(f->probe.coordinator), 0);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* Hooks and the step that is read after the run are part of it. */
+static void test_recovery__repeats_the_run_where_a_hook_was_what_failed(void **state) {
+    struct fixture *f = *state;
+    f->probe.fails[AFTER] = BELAY_UNAVAILABLE;
+    f->probe.times = 2;
+    open_on(f, MODEL);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[AFTER], 3);
+    assert_int_equal(f->probe.counts[CREATE], 3);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* BUG-16, TO-07: sessions are made well, and the run fails in each. */
+static void test_recovery__gives_up_a_run_that_fails_in_every_session(void **state) {
+    struct fixture *f = *state;
+    f->budget_secs = 100;
+    scripted_fail("train", 0, BELAY_UNAVAILABLE, "Socket closed");
+    open_on(f, MODEL);
+    assert_error(f, run(f), BELAY_UNAVAILABLE, "gave up after ");
+    assert_non_null(strstr(belay_error_message(f->err), "Socket closed"));
+    assert_int_equal(stepped_clock_now_ms(), 100000);
+    assert_in_range(scripted_count("train"), 8, 20);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_error(f, close_session(f), BELAY_UNAVAILABLE, "Socket closed");
+    assert_int_equal(f->probe.counts[END], 0);
+}
+
+static void forget_the_stop(struct probe *probe) {
+    probe->stop_in_before = 0;
+}
+
+/* BUG-78, WS-19: the run is repeated, and the stop is not forgotten. */
+static void test_recovery__keeps_a_stop_that_a_hook_asked_for(void **state) {
+    struct fixture *f = *state;
+    f->probe.stop_in_before = 1;
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    open_on(f, MODEL);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[BEFORE], 2);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[END], 1);
+    /* Asked for in the first attempt alone. */
+    f->probe = (struct probe){.stop_in_before = 1};
+    scripted_fail("train", (int)scripted_count("train") + 1, BELAY_UNAVAILABLE, "Socket closed");
+    open_on(f, MODEL);
+    f->probe.in_create = forget_the_stop;
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[BEFORE], 2);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* ---- sessions that cannot be made ---- */
+
+/* WS-04, WS-05, WS-24, BUG-16, BUG-17: pauses grow; what was half made is closed. */
+static void test_recovery__tries_again_until_a_session_can_be_made(void **state) {
+    struct fixture *f = *state;
+    scripted_fail_range("init", 1, 3, BELAY_UNAVAILABLE, "no route to host");
+    open_on(f, MODEL SCRIPTED_QUEUE);
+    assert_int_equal(scripted_count("TF_NewSession"), 4);
+    assert_int_equal(stepped_clock_now_ms(), 50 + 100 + 200);
+    assert_int_equal(scripted_alive().sessions, 1);
+    assert_int_equal(f->probe.counts[BEGIN], 1);
+    assert_int_equal(f->probe.counts[CREATE], 1);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(close_session(f), BELAY_OK);
+    /* after_create_session: by then queue runners are running. */
+    f->probe = (struct probe){.times = 2};
+    f->probe.fails[CREATE] = BELAY_ABORTED;
+    open_on(f, MODEL SCRIPTED_QUEUE);
+    assert_int_equal(f->probe.counts[CREATE], 3);
+    assert_int_equal(scripted_alive().sessions, 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* BUG-16: a clear error, with what was tried. */
+static void test_recovery__gives_up_when_its_budget_is_used_up(void **state) {
+    struct fixture *f = *state;
+    f->budget_secs = 60;
+    scripted_fail("init", 0, BELAY_UNAVAILABLE, "no route to host");
+    assert_error(f, try_open(f, MODEL), BELAY_UNAVAILABLE, "gave up after ");
+    assert_non_null(strstr(belay_error_message(f->err), "in 60 s: no route to host"));
+    assert_int_equal(stepped_clock_now_ms(), 60000);
+    assert_in_range(scripted_count("init"), 8, 14);
+    assert_int_equal(f->probe.counts[CREATE], 0);
+    assert_int_equal(f->probe.counts[DESTROY], 1);
+    assert_true(log_capture_count("trying again") >= 4); /* not one for each attempt */
+    /* No time at all: one attempt. */
+    f->budget_secs = BELAY_AT_ONCE;
+    size_t attempts = scripted_count("init");
+    assert_error(f, try_open(f, MODEL), BELAY_UNAVAILABLE, "no route to host");
+    assert_int_equal(scripted_count("init"), attempts + 1);
+    /* Anything else is an error at once. */
+    scripted_forget("init");
+    scripted_fail("init", 0, BELAY_INTERNAL, "broken");
+    attempts = scripted_count("init");
+    assert_error(f, try_open(f, MODEL), BELAY_INTERNAL, "broken");
+    assert_int_equal(scripted_count("init"), attempts + 1);
+}
+
+static void ask_to_stop(void *self) {
+    belay_monitored_session_request_stop(((struct fixture *)self)->session);
+}
+
+/* BUG-16: a stop ends the pauses. */
+static void test_recovery__ends_when_a_stop_is_requested(void **state) {
+    struct fixture *f = *state;
+    open_on(f, MODEL);
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    scripted_fail("init", 0, BELAY_UNAVAILABLE, "no route to host");
+    scripted_call("TF_NewSession", (int)scripted_count("TF_NewSession") + 4, ask_to_stop, f);
+    assert_error(f, run(f), BELAY_UNAVAILABLE, "no route to host");
+    assert_true(stepped_clock_now_ms() < 1000);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_error(f, close_session(f), BELAY_UNAVAILABLE, "no route to host");
+    assert_int_equal(f->probe.counts[END], 0); /* BUG-77: there is no session to end with */
+}
+
+/* A recovery that was given up may be tried again: the next run makes a session. */
+static void test_recovery__begins_again_at_the_next_run(void **state) {
+    struct fixture *f = *state;
+    f->budget_secs = 10;
+    open_on(f, MODEL);
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    scripted_fail("init", 0, BELAY_UNAVAILABLE, "no route to host");
+    assert_error(f, run(f), BELAY_UNAVAILABLE, "gave up");
+    scripted_forget("init");
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(step_of(f), 1);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 0);
+    assert_int_equal(close_session(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[END], 1);
+}
+
+/* BUG-76, BUG-77, BUG-79, WS-10: what ended a recovery for good stays, and no hook gets an end() on
+ * a session that was never handed out. */
+static void test_recovery__that_failed_for_good_is_the_sessions_error(void **state) {
+    struct fixture *f = *state;
+    open_on(f, MODEL);
+    f->probe.fails[CREATE] = BELAY_DATA_LOSS;
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    assert_error(f, run(f), BELAY_DATA_LOSS, "the hook's own");
+    size_t sessions = scripted_count("TF_NewSession");
+    assert_error(f, run(f), BELAY_DATA_LOSS, "the hook's own");
+    assert_int_equal(scripted_count("TF_NewSession"), sessions);
+    assert_int_equal(scripted_alive().sessions, 0);
+    assert_null(belay_monitored_session_coordinator(f->session));
+    assert_error(f, close_session(f), BELAY_DATA_LOSS, "the hook's own");
+    assert_int_equal(f->probe.counts[END], 0);
+}
+
+/* ---- helper threads ---- */
+
+static void report(struct fixture *f, belay_code code) {
+    BLY_LOCAL_ERROR(reason);
+    bly_fail(&reason, code, "from a thread");
+    belay_coordinator_request_stop(f->probe.coordinator, &reason);
+}
+
+/* WS-08: should_stop recovers; WS-12: so does a run, whatever its own error looks like. */
+static void test_recovery__heeds_what_a_helper_thread_reported(void **state) {
+    struct fixture *f = *state;
+    open_on(f, MODEL);
+    report(f, BELAY_UNAVAILABLE);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 0);
+    assert_int_equal(f->probe.counts[CREATE], 2);
+    assert_int_equal(run(f), BELAY_OK);
+    report(f, BELAY_ABORTED);
+    scripted_fail("train", (int)scripted_count("train") + 1, BELAY_CANCELLED, "looks like this");
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[CREATE], 3);
+    /* Anything else ends the loop (BUG-71), and comes out of close. */
+    report(f, BELAY_INTERNAL);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_int_equal(f->probe.counts[CREATE], 3);
+    assert_error(f, close_session(f), BELAY_INTERNAL, "from a thread");
+    assert_int_equal(f->probe.counts[END], 1);
+}
+
+static void stop_at_once(struct probe *probe) {
+    belay_coordinator_request_stop(probe->coordinator, NULL);
+}
+
+/* BUG-55: where a hook finds, after the recovery, that training is over. */
+static void test_should_stop__tells_of_a_stop_that_came_with_the_recovery(void **state) {
+    struct fixture *f = *state;
+    open_on(f, MODEL);
+    f->probe.in_create = stop_at_once;
+    report(f, BELAY_UNAVAILABLE);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_int_equal(f->probe.counts[CREATE], 2);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* WS-10, BUG-79: what is recorded beside the preemption, and is none, ends the session. */
+static void test_recovery__ends_at_another_error_of_a_helper_thread(void **state) {
+    struct fixture *f = *state;
+    open_on(f, MODEL);
+    report(f, BELAY_INTERNAL);
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    assert_error(f, run(f), BELAY_INTERNAL, "from a thread");
+    assert_error(f, run(f), BELAY_INTERNAL, "from a thread");
+    assert_int_equal(f->probe.counts[CREATE], 1);
+    assert_error(f, close_session(f), BELAY_INTERNAL, "from a thread");
+}
+
+/* A queue runner's thread is what meets the task that went away. */
+static void test_recovery__follows_a_queue_runner_that_lost_its_task(void **state) {
+    struct fixture *f = *state;
+    scripted_fail("enqueue", 2, BELAY_UNAVAILABLE, "Socket closed");
+    open_on(f, MODEL SCRIPTED_QUEUE);
+    assert_int_equal(belay_coordinator_wait_for_stop(f->probe.coordinator, BELAY_FOREVER), 1);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 0);
+    assert_int_equal(f->probe.counts[CREATE], 2);
+    assert_int_equal(scripted_alive().sessions, 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* ---- servers ---- */
+
+/* BUG-69's other side, CK: it goes back to the checkpoint, and says so. */
+static void test_recovery__goes_back_to_the_checkpoint(void **state) {
+    struct fixture *f = *state;
+    double value;
+    f->target = REMOTE;
+    f->checkpoint_dir = f->folder;
+    open_on(f, MODEL);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(run(f), BELAY_OK);
+    /* A saver of the test's own stands for the hook. */
+    belay_saver *saver = belay_saver_new(f->graph, NULL, f->err);
+    belay_session_options options = BELAY_SESSION_OPTIONS_INIT;
+    options.target = REMOTE;
+    belay_session *session = belay_session_open(f->graph, &options, f->err);
+    assert_non_null(session);
+    assert_int_equal(belay_saver_save(saver, session, scratch_path(&f->folder, "model.ckpt"), 3,
+                                      NULL, NULL, f->err),
+                     BELAY_OK);
+    belay_session_free(session);
+    belay_saver_free(saver);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(run(f), BELAY_OK);
+    scripted_server_restart(REMOTE);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(step_of(f), 4);
+    assert_true(scripted_variable(REMOTE, "global_step", &value) && value == 4);
+    assert_int_equal(belay_monitored_session_was_restored(f->session), 1);
+    assert_int_equal(
+        log_capture_count("recovered: a new session is ready at step 3 (the old one was at 5)"), 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* Design, section 8: closing a session whose server does not answer is left to a helper thread. */
+static void test_close__does_not_wait_for_a_server_that_is_gone(void **state) {
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    f->grace_secs = 7;
+    open_on(f, MODEL);
+    assert_int_equal(run(f), BELAY_OK);
+    scripted_hang("TF_CloseSession", (int)scripted_count("TF_CloseSession") + 1);
+    int64_t started = stepped_clock_now_ms();
+    assert_int_equal(close_session(f), BELAY_OK);
+    assert_int_equal(stepped_clock_now_ms() - started, 7000);
+    assert_int_equal(log_capture_count("did not close within 7 s; it is left to itself"), 1);
+    scripted_release();
+}
+
+/* ---- workers ---- */
+
+struct chief {
+    belay_graph *graph;
+    int64_t at_ms;
+};
+
+/* What a chief does, somewhere else: after a while it initialises the model on the server. */
+static void initialise_later(void *self) {
+    struct chief *chief = self;
+    belay_session_options options = BELAY_SESSION_OPTIONS_INIT;
+    bly_mutex mutex;
+    bly_cond cond;
+    bly_mutex_init(&mutex);
+    bly_cond_init(&cond);
+    bly_mutex_lock(&mutex);
+    while (bly_wait_until(&cond, &mutex, chief->at_ms * 1000))
+        ;
+    bly_mutex_unlock(&mutex);
+    bly_cond_clean_up(&cond);
+    bly_mutex_clean_up(&mutex);
+    options.target = REMOTE;
+    belay_session *session = belay_session_open(chief->graph, &options, NULL);
+    belay_session_run(session, NULL, NULL, NULL, NULL, (const char *[]){"init", NULL}, NULL, NULL);
+    belay_session_free(session);
+}
+
+static belay_monitored_session *open_worker(struct fixture *f, double max_wait_secs) {
+    belay_worker_session_creator_options worker = BELAY_WORKER_SESSION_CREATOR_OPTIONS_INIT;
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
+    belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    session.target = REMOTE;
+    worker.session = &session;
+    worker.max_wait_secs = max_wait_secs;
+    options.creator = belay_worker_session_creator_new(f->graph, &worker, f->err);
+    assert_non_null(options.creator);
+    belay_monitored_session *opened = belay_monitored_session_open(f->graph, &options, f->err);
+    belay_session_creator_free(options.creator);
+    return opened;
+}
+
+/* SM-32, SM-33, SM-37, CR-05, TO-01: it polls, closes what was not ready, and sees it soon. */
+static void test_worker__joins_soon_after_the_chief_made_the_model_ready(void **state) {
+    struct fixture *f = *state;
+    f->graph = scripted_graph(MODEL, f->err);
+    assert_non_null(f->graph);
+    struct chief chief = {f->graph, 60000};
+    bly_thread *thread = bly_thread_start("chief", initialise_later, &chief, NULL);
+    f->session = open_worker(f, 0);
+    assert_non_null(f->session);
+    bly_thread_join(thread);
+    assert_in_range(stepped_clock_now_ms(), 60000, 90000); /* the longest pause is 30 s */
+    assert_int_equal(scripted_alive().sessions, 1);
+    assert_int_equal(scripted_count("init"), 1);
+    assert_true(log_capture_count("Waiting for model to be ready. Ready_for_local_init_op: "
+                                  "Variables not initialized: global_step") >= 2);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
+/* SM-34, TO-03, ER-16. */
+static void test_worker__gives_up_at_its_deadline(void **state) {
+    struct fixture *f = *state;
+    f->graph = scripted_graph(MODEL, f->err);
+    assert_non_null(f->graph);
+    assert_null(open_worker(f, 0));
+    assert_error(f, belay_error_code(f->err), BELAY_DEADLINE_EXCEEDED,
+                 "Session was not ready after waiting 1800 secs.");
+    assert_int_equal(stepped_clock_now_ms(), 1800000);
+    assert_int_equal(scripted_alive().sessions, 0);
+}
+
+/* ---- no memory ---- */
+
+/* Opens, trains with a recovery in the middle, and closes; whichever allocation fails. */
+static belay_code whole_life(struct fixture *f) {
+    f->session = NULL;
+    belay_error_clear(f->err);
+    belay_code code = try_open(f, MODEL SCRIPTED_QUEUE);
+    scripted_forget("train");
+    scripted_fail("train", (int)scripted_count("train") + 2, BELAY_UNAVAILABLE, "Socket closed");
+    for (int i = 0; code == BELAY_OK && i < 3; i++)
+        code = run(f);
+    if (!f->session)
+        return code;
+    belay_code closed = close_session(f);
+    return code == BELAY_OK ? closed : code;
+}
+
+static void test_monitored_session__without_memory_is_an_error_and_no_more(void **state) {
+    struct fixture *f = *state;
+    FAILING_ALLOC(n) {
+        f->probe = (struct probe){.counts = {0}};
+        belay_code code = whole_life(f);
+        if (failing_alloc_hit() && code != BELAY_OK && code != BELAY_RESOURCE_EXHAUSTED)
+            fail_msg("allocation %zu: %s: %s", n, belay_code_name(code),
+                     belay_error_message(f->err));
+        belay_graph_free(f->graph);
+        f->graph = NULL;
+        assert_int_equal(f->probe.counts[DESTROY],
+                         f->probe.counts[BEGIN] > 0 ? 1 : f->probe.counts[DESTROY]);
+        assert_int_equal(scripted_alive().sessions, 0);
+    }
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_recovery__makes_a_new_session_and_repeats_the_run),
+        TEST(test_recovery__is_not_for_other_errors),
+        TEST(test_recovery__repeats_the_run_where_a_hook_was_what_failed),
+        TEST(test_recovery__gives_up_a_run_that_fails_in_every_session),
+        TEST(test_recovery__keeps_a_stop_that_a_hook_asked_for),
+        TEST(test_recovery__tries_again_until_a_session_can_be_made),
+        TEST(test_recovery__gives_up_when_its_budget_is_used_up),
+        TEST(test_recovery__ends_when_a_stop_is_requested),
+        TEST(test_recovery__begins_again_at_the_next_run),
+        TEST(test_recovery__that_failed_for_good_is_the_sessions_error),
+        TEST(test_recovery__heeds_what_a_helper_thread_reported),
+        TEST(test_should_stop__tells_of_a_stop_that_came_with_the_recovery),
+        TEST(test_recovery__ends_at_another_error_of_a_helper_thread),
+        TEST(test_recovery__follows_a_queue_runner_that_lost_its_task),
+        TEST(test_recovery__goes_back_to_the_checkpoint),
+        TEST(test_close__does_not_wait_for_a_server_that_is_gone),
+        TEST(test_worker__joins_soon_after_the_chief_made_the_model_ready),
+        TEST(test_worker__gives_up_at_its_deadline),
+        TEST(test_monitored_session__without_memory_is_an_error_and_no_more),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
