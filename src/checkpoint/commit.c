@@ -198,8 +198,9 @@ static belay_code move_all(const char *temporary, const char *directory, const c
     struct files old;
     size_t moved = 0;
     belay_code code = find_files(&old, directory, name, err);
-    int replaces = old.count > 0 && bly_ends_with(old.found[old.count - 1], ".index");
-    if (code == BELAY_OK && replaces)
+    int replaces =
+        code == BELAY_OK && old.count > 0 && bly_ends_with(old.found[old.count - 1], ".index");
+    if (replaces)
         code = keep_old(directory, name, &old, err);
     files_free(&old);
     if (code == BELAY_OK && replaces)

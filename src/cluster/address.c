@@ -31,7 +31,7 @@ static int read_port(const char *text, int *out) {
     return 1;
 }
 
-/* What no host holds. TensorFlow itself only minds the '/'. */
+/* What no host holds. TensorFlow itself minds the '/', and bytes that are not UTF-8. */
 static int is_host(const char *text, size_t len) {
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] <= ' ' || strchr("/,;=\"'", text[i]) || text[i] == 0x7f)
@@ -41,7 +41,8 @@ static int is_host(const char *text, size_t len) {
 
 int bly_address_split(const char *address, char *host, size_t room, int *out_port) {
     const char *colon = strrchr(address, ':');
-    if (!colon || !is_host(address, (size_t)(colon - address)) || !read_port(colon + 1, out_port))
+    if (!colon || !is_host(address, (size_t)(colon - address)) || !bly_is_utf8(address) ||
+        !read_port(colon + 1, out_port))
         return 0;
     size_t len = (size_t)(colon - address);
     if (*address == '[' && len > 2 && address[len - 1] == ']') {

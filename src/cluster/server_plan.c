@@ -73,9 +73,12 @@ static belay_code choose_from_cluster(bly_server_plan *plan, const belay_server_
 /* CL-08: what is given wins over the ServerDef. */
 static belay_code choose_from_def(bly_server_plan *plan, const belay_server_options *options,
                                   const Bly__ServerDef *def, belay_error *err) {
-    plan->cluster = belay_cluster_spec_from_def(def->cluster.data, def->cluster.len, err);
-    if (!plan->cluster)
-        return BELAY_INVALID_ARGUMENT;
+    BLY_LOCAL_ERROR(mine);
+    plan->cluster = belay_cluster_spec_from_def(def->cluster.data, def->cluster.len, &mine);
+    if (!plan->cluster) {
+        bly_error_copy(err, &mine);
+        return mine.code;
+    }
     plan->job_name = bly_strdup(options->job_name ? options->job_name : def->job_name);
     plan->task_index = options->task_index ? *options->task_index : def->task_index;
     return plan->job_name ? BELAY_OK : bly_fail_memory(err);

@@ -464,20 +464,24 @@ static void put_bytes(bly_buf *out, uint32_t field, const void *data, size_t len
 
 /* By hand: protobuf-c leaves out an index of 0, which is right, but not what TensorFlow writes for
  * a map; and so the bytes are the same. */
-static void put_job_def(const struct bly_job *job, bly_buf *scratch, bly_buf *out) {
+static void put_task_def(const struct bly_task *task, bly_buf *out) {
     bly_buf entry = BLY_BUF_INIT;
-    bly_buf_clear(scratch);
-    put_bytes(scratch, 1, job->name, strlen(job->name));
-    for (size_t i = 0; i < job->count; i++) {
-        bly_buf_clear(&entry);
-        put_varint(&entry, 1 << 3);
-        put_varint(&entry, (uint64_t)job->tasks[i].index);
-        put_bytes(&entry, 2, job->tasks[i].address, strlen(job->tasks[i].address));
-        put_bytes(scratch, 2, entry.data, entry.len);
-    }
-    put_bytes(out, 1, scratch->data, scratch->len);
+    put_varint(&entry, 1 << 3);
+    put_varint(&entry, (uint64_t)task->index);
+    put_bytes(&entry, 2, task->address, strlen(task->address));
+    put_bytes(out, 2, entry.data, entry.len);
     out->failed |= entry.failed;
     bly_buf_free(&entry);
+}
+
+static void put_job_def(const struct bly_job *job, bly_buf *out) {
+    bly_buf def = BLY_BUF_INIT;
+    put_bytes(&def, 1, job->name, strlen(job->name));
+    for (size_t i = 0; i < job->count; i++)
+        put_task_def(&job->tasks[i], &def);
+    put_bytes(out, 1, def.data, def.len);
+    out->failed |= def.failed;
+    bly_buf_free(&def);
 }
 
 const void *belay_cluster_spec_def(belay_cluster_spec *spec, size_t *out_size, belay_error *err) {
@@ -485,12 +489,10 @@ const void *belay_cluster_spec_def(belay_cluster_spec *spec, size_t *out_size, b
     if (check_spec(spec, err) != BELAY_OK)
         return NULL;
     if (!spec->has_def) {
-        bly_buf scratch = BLY_BUF_INIT;
         bly_buf_free(&spec->def);
         for (size_t i = 0; i < spec->count; i++)
-            put_job_def(&spec->jobs[i], &scratch, &spec->def);
-        spec->has_def = !spec->def.failed && !scratch.failed;
-        bly_buf_free(&scratch);
+            put_job_def(&spec->jobs[i], &spec->def);
+        spec->has_def = !spec->def.failed;
     }
     if (!spec->has_def) {
         bly_fail_memory(err);

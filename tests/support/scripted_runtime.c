@@ -692,13 +692,17 @@ static void clean_up(struct scripted_run *run, TF_Operation *const *ops, size_t 
     free(run->state);
 }
 
+static int is_heard(void *session) {
+    return ((TF_Session *)session)->world->state != SCRIPTED_SILENT;
+}
+
 /* 0 and a failed run where nobody is there to run it. */
 static int reach_locked(struct scripted_run *run) {
     TF_Session *s = run->session;
     if (s->closed)
         return scripted_fail_run(run, BELAY_CANCELLED, "Session has been closed.");
     while (check_server(run) && s->world->target[0] && s->world->state == SCRIPTED_SILENT)
-        if (!scripted_block_locked(run, NULL, NULL, INT64_MAX))
+        if (!scripted_block_locked(run, is_heard, s, INT64_MAX))
             break;
     return run->code == BELAY_OK;
 }

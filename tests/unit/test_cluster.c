@@ -1,7 +1,9 @@
 /* Cluster specifications, TF_CONFIG, and what a server is made of: nothing here needs TensorFlow or
  * the network. tests/python/test_cluster.py compares them with TensorFlow's own. */
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "cluster/address.h"
 #include "cluster/contact.h"
 #include "cluster/server.h"
@@ -116,6 +118,7 @@ static void test_cluster_parse__names_what_is_wrong(void **state) {
         {"ps=a:65536", "'a:65536', is not"},
         {"ps=a:99999999999", "'a:99999999999', is not"},
         {"ps=a b:1", "'a b:1', is not"},
+        {"ps=a\xff:1", "is not of the form HOST:PORT"},
         {"ps=grpc://a:1", "'grpc://a:1', is not"},
         {"ps=a:1;worker=b:2,a:1", "job ps task 0 and job worker task 1 have the same address, a:1"},
         {"1ps=a:1", "'1ps' is no name for a job"},
@@ -868,20 +871,22 @@ static void test_contact__has_a_reason_after_a_short_wait_too(void **state) {
     part(&m);
 }
 
-static void set_stop(void *self) {
-    atomic_store((atomic_int *)self, 1);
-}
-
-static void stop_later(void *self) {
-    bly_mutex mutex = PTHREAD_MUTEX_INITIALIZER;
+static void wait_until_secs(int64_t secs) {
+    bly_mutex mutex;
     bly_cond cond;
+    bly_mutex_init(&mutex);
     bly_cond_init(&cond);
     bly_mutex_lock(&mutex);
-    while (bly_wait_until(&cond, &mutex, INT64_C(61000000)))
+    while (bly_wait_until(&cond, &mutex, secs * 1000000))
         ;
     bly_mutex_unlock(&mutex);
     bly_cond_clean_up(&cond);
-    set_stop(self);
+    bly_mutex_clean_up(&mutex);
+}
+
+static void stop_later(void *self) {
+    wait_until_secs(61);
+    atomic_store((atomic_int *)self, 1);
 }
 
 static void test_contact__ends_at_a_stop(void **state) {
@@ -898,14 +903,7 @@ static void test_contact__ends_at_a_stop(void **state) {
 
 static void come_up(void *self) {
     (void)self;
-    bly_mutex mutex = PTHREAD_MUTEX_INITIALIZER;
-    bly_cond cond;
-    bly_cond_init(&cond);
-    bly_mutex_lock(&mutex);
-    while (bly_wait_until(&cond, &mutex, INT64_C(20000000)))
-        ;
-    bly_mutex_unlock(&mutex);
-    bly_cond_clean_up(&cond);
+    wait_until_secs(20);
     scripted_server_state("grpc://m:1", SCRIPTED_UP);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/thread.h"
 
 #include <belay/monitored_session.h>
@@ -594,6 +595,98 @@ static void test_monitored_session__without_memory_is_an_error_and_no_more(void 
     }
 }
 
+/* A graph in a session whose step is `step`. */
+static belay_session *session_at(struct fixture *f, int64_t step) {
+    belay_session *session = belay_session_open(f->graph, NULL, f->err);
+    assert_non_null(session);
+    const char *const init[] = {"init", NULL}, *const train[] = {"train", NULL};
+    belay_session_run(session, NULL, NULL, NULL, NULL, init, NULL, f->err);
+    for (int64_t i = 0; i < step; i++)
+        belay_session_run(session, NULL, NULL, NULL, NULL, train, NULL, f->err);
+    return session;
+}
+
+/* What a folder holds, read by a new saver in a new session; -1: nothing. */
+static int64_t restored_step(struct fixture *f, belay_code *out_code) {
+    uint32_t restored = 0;
+    int64_t step = -1;
+    belay_prepare_options options = BELAY_PREPARE_OPTIONS_INIT;
+    belay_saver *saver = belay_saver_new(f->graph, NULL, f->err);
+    belay_session_manager *manager = belay_session_manager_new(f->graph, NULL, f->err);
+    options.saver = saver;
+    options.checkpoint_dir = f->folder;
+    options.init_op = "init";
+    belay_session *session =
+        saver && manager
+            ? belay_session_manager_prepare_session(manager, &options, &restored, f->err)
+            : NULL;
+    *out_code = session ? BELAY_OK : belay_error_code(f->err);
+    if (session && restored)
+        belay_session_global_step(session, &step, NULL);
+    belay_session_free(session);
+    belay_session_manager_free(manager);
+    belay_saver_free(saver);
+    return step;
+}
+
+/* Design, section 10: the last good checkpoint stays loadable; also where it was being replaced. */
+static void test_saver__without_memory_leaves_what_was_there(void **state) {
+    struct fixture *f = *state;
+    belay_code code;
+    f->graph = scripted_graph(MODEL, f->err);
+    assert_non_null(f->graph);
+    for (int64_t again = 1; again <= 2; again++) {
+        FAILING_ALLOC(n) {
+            bly_mem_fail_at(0);
+            belay_session *one = session_at(f, 1), *two = session_at(f, 2);
+            belay_saver *saver = belay_saver_new(f->graph, NULL, f->err);
+            const char *path = scratch_path(&f->folder, "m");
+            assert_int_equal(belay_saver_save(saver, one, path, 1, NULL, NULL, f->err), BELAY_OK);
+            bly_mem_fail_at(n);
+            code = belay_saver_save(saver, two, path, again, NULL, NULL, f->err);
+            int hit = failing_alloc_hit();
+            if (code != BELAY_OK)
+                assert_int_equal(code, BELAY_RESOURCE_EXHAUSTED);
+            assert_true(hit || code == BELAY_OK);
+            belay_code restored;
+            int64_t step = restored_step(f, &restored);
+            assert_int_equal(restored, BELAY_OK);
+            if (step != 2 && (code == BELAY_OK || step != 1))
+                fail_msg("allocation %zu: code %d, then step %d", n, (int)code, (int)step);
+            belay_session_free(one);
+            belay_session_free(two);
+            belay_saver_free(saver);
+            assert_int_equal(bly_remove_directory(f->folder, NULL), BELAY_OK);
+            assert_int_equal(bly_make_directories(f->folder, NULL), BELAY_OK);
+        }
+    }
+}
+
+/* That memory is out is not damage: no older checkpoint is taken for it, and nothing initialised.
+ */
+static void test_restore__without_memory_takes_nothing_else(void **state) {
+    struct fixture *f = *state;
+    f->graph = scripted_graph(MODEL, f->err);
+    assert_non_null(f->graph);
+    belay_saver *saver = belay_saver_new(f->graph, NULL, f->err);
+    for (int64_t step = 1; step <= 2; step++) {
+        belay_session *session = session_at(f, step);
+        assert_int_equal(belay_saver_save(saver, session, scratch_path(&f->folder, "m"), step, NULL,
+                                          NULL, f->err),
+                         BELAY_OK);
+        belay_session_free(session);
+    }
+    belay_saver_free(saver);
+    FAILING_ALLOC(n) {
+        belay_code code;
+        int64_t step = restored_step(f, &code);
+        failing_alloc_hit();
+        if (code == BELAY_OK ? step != 2 : code != BELAY_RESOURCE_EXHAUSTED)
+            fail_msg("allocation %zu: step %d, %s: %s", n, (int)step, belay_code_name(code),
+                     belay_error_message(f->err));
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -616,6 +709,8 @@ int main(void) {
         TEST(test_worker__joins_soon_after_the_chief_made_the_model_ready),
         TEST(test_worker__gives_up_at_its_deadline),
         TEST(test_monitored_session__without_memory_is_an_error_and_no_more),
+        TEST(test_saver__without_memory_leaves_what_was_there),
+        TEST(test_restore__without_memory_takes_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
