@@ -44,7 +44,8 @@ EXCEPTIONS = {
     ("hooks/graph_event.c", "runtime/runtime.h"), ("hooks/graph_event.c", "summary/writer.h"),
 }
 # The only files of checkpoint/ that may know TensorFlow: the rest works where there is none.
-SAVERS = {"saver.c", "saver.h", "saver_impl.h", "restore.c", "compatible.c", "retain.c"}
+SAVERS = {"saver.c", "saver.h", "saver_impl.h", "restore.c", "compatible.c", "retain.c", "object_graph.c",
+          "warm_start.c"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 CALL = re.compile(r"\bTF_[A-Z]\w*\s*\(")  # a call by name; the table's entries have no prefix

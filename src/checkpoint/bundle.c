@@ -31,8 +31,7 @@ struct bly_block {
     max_align_t data[];
 };
 
-/* Memory that lives as long as the bundle. NULL when memory is out. */
-static void *keep(bly_bundle *bundle, size_t size) {
+void *bly_bundle_keep(bly_bundle *bundle, size_t size) {
     struct bly_block *block = bundle->blocks;
     size = (size + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
     if (!block || block->size - block->used < size) {
@@ -87,8 +86,8 @@ static belay_code read_header(bly_bundle *bundle, const uint8_t *value, size_t l
 }
 
 /* Copies a shape and counts its elements; 0 where it is impossible, -1 when memory is out. */
-static int take_shape(bly_bundle *bundle, const Bly__TensorShapeProto *shape, int32_t *rank,
-                      const int64_t **dims, int64_t *elements) {
+int bly_bundle_take_shape(bly_bundle *bundle, const Bly__TensorShapeProto *shape, int32_t *rank,
+                          const int64_t **dims, int64_t *elements) {
     size_t count = shape ? shape->n_dim : 0;
     *rank = (int32_t)count;
     *dims = NULL;
@@ -97,7 +96,7 @@ static int take_shape(bly_bundle *bundle, const Bly__TensorShapeProto *shape, in
         return !(shape && shape->unknown_rank);
     if (count > RANK_MAX || shape->unknown_rank)
         return 0;
-    int64_t *copy = keep(bundle, count * sizeof *copy);
+    int64_t *copy = bly_bundle_keep(bundle, count * sizeof *copy);
     if (!copy)
         return -1;
     for (size_t i = 0; i < count; i++) {
@@ -181,7 +180,7 @@ static belay_code take_part(bly_bundle *bundle, const struct bly_tensor *tensor,
     int64_t length[RANK_MAX];
     if (slice->n_extent != (size_t)face->rank || face->rank == 0)
         return damaged(bundle, face->name, "has a slice of another rank", err);
-    int64_t *start = keep(bundle, slice->n_extent * sizeof *start);
+    int64_t *start = bly_bundle_keep(bundle, slice->n_extent * sizeof *start);
     if (!start)
         return bly_fail_memory(err);
     for (size_t i = 0; i < slice->n_extent; i++) {
@@ -222,7 +221,7 @@ static belay_code take_parts(bly_bundle *bundle, struct bly_tensor *tensor,
         return bly_fail(err, BELAY_UNIMPLEMENTED,
                         "tensor '%s' in %s has %zu slices; belay reads up to %d", tensor->face.name,
                         bundle->index_path, entry->n_slices, PARTS_MAX);
-    tensor->parts = keep(bundle, entry->n_slices * sizeof *tensor->parts);
+    tensor->parts = bly_bundle_keep(bundle, entry->n_slices * sizeof *tensor->parts);
     if (!tensor->parts)
         return bly_fail_memory(err);
     for (size_t i = 0; i < entry->n_slices; i++) {
@@ -263,7 +262,8 @@ static belay_code add_tensor(bly_bundle *bundle, struct bly_piece piece,
 static belay_code read_entry(bly_bundle *bundle, struct bly_piece piece,
                              const Bly__BundleEntryProto *entry, belay_error *err) {
     const char *name = piece.is_slice ? "(a slice)" : piece.name;
-    int fits = take_shape(bundle, entry->shape, &piece.rank, &piece.dims, &piece.elements);
+    int fits =
+        bly_bundle_take_shape(bundle, entry->shape, &piece.rank, &piece.dims, &piece.elements);
     if (fits < 0)
         return bly_fail_memory(err);
     if (!fits)
@@ -286,7 +286,7 @@ static belay_code each_entry(void *self, const uint8_t *key, size_t key_len, con
     if (bundle->num_shards == 0) /* the header's key sorts before all others */
         return bly_fail(err, BELAY_DATA_LOSS, "%s is damaged: it has no header",
                         bundle->index_path);
-    char *copy = keep(bundle, key_len + 1);
+    char *copy = bly_bundle_keep(bundle, key_len + 1);
     if (!copy)
         return bly_fail_memory(err);
     memcpy(copy, key, key_len);

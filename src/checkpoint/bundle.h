@@ -47,6 +47,10 @@ typedef struct bly_bundle_strings {
  *   big-endian, newer version);
  * - anything else: what the system said of a file; the checkpoint may be fine. */
 bly_bundle *bly_bundle_load(const char *prefix, belay_error *err);
+/* A checkpoint of the old V1 format, which is the one file `path`: a table with the tensors in it,
+ * so that loading checks every byte. What comes back tells names, types and shapes; its data cannot
+ * be read. Errors as above. */
+bly_bundle *bly_bundle_load_v1(const char *path, belay_error *err);
 void bly_bundle_free(bly_bundle *bundle);
 
 const char *bly_bundle_prefix(const bly_bundle *bundle);

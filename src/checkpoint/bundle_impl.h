@@ -3,6 +3,7 @@
 #define BLY_CHECKPOINT_BUNDLE_IMPL_H
 
 #include "checkpoint/bundle.h"
+#include "wire/checkpoint.pb-c.h"
 
 #include <stdatomic.h>
 
@@ -60,5 +61,11 @@ struct bly_bundle {
     size_t shard_count;
     struct bly_block *blocks;
 };
+
+/* Memory that lives as long as the bundle. NULL when memory is out. */
+void *bly_bundle_keep(bly_bundle *bundle, size_t size);
+/* A shape, its dims kept in the bundle. 1; 0: no possible shape; -1: memory is out. */
+int bly_bundle_take_shape(bly_bundle *bundle, const Bly__TensorShapeProto *shape, int32_t *rank,
+                          const int64_t **dims, int64_t *elements);
 
 #endif

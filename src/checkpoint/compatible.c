@@ -7,17 +7,16 @@
 #include "base/mem.h"
 #include "graph/walk.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#define OBJECT_GRAPH_KEY "_CHECKPOINTABLE_OBJECT_GRAPH"
-
-static belay_code missing(const belay_saver *saver, const bly_bundle *bundle, const char *key,
+static belay_code missing(const belay_graph *graph, const bly_bundle *bundle, const char *key,
                           belay_error *err) {
     const char *near = bly_bundle_nearest(bundle, key);
     return bly_fail(err, BELAY_NOT_FOUND,
                     "Restoring from checkpoint failed. %s has no '%s', which %s needs%s%s%s: it is "
                     "a checkpoint of another model",
-                    bly_bundle_prefix(bundle), key, saver->graph->path, near ? " (it has '" : "",
+                    bly_bundle_prefix(bundle), key, graph->path, near ? " (it has '" : "",
                     near ? near : "", near ? "')" : "");
 }
 
@@ -44,11 +43,20 @@ static belay_code mismatch(const bly_bundle *bundle, const bly_bundle_tensor *te
     return code;
 }
 
-static belay_code compare(const belay_saver *saver, const bly_bundle *bundle, const char *key,
-                          belay_dtype dtype, int32_t rank, const int64_t *dims, belay_error *err) {
+/* `saver` may be NULL: whatever restores then, it does not reshape. */
+static belay_code compare(const belay_saver *saver, const belay_graph *graph,
+                          const bly_bundle *bundle, const char *key, belay_dtype dtype,
+                          int32_t rank, const int64_t *dims, belay_error *err) {
     const bly_bundle_tensor *tensor = bly_bundle_find(bundle, key);
     if (!tensor)
-        return missing(saver, bundle, key, err);
+        return missing(graph, bundle, key, err);
+    int64_t elements = 1;
+    for (int32_t i = 0; i < rank; i++)
+        elements = dims[i] < 0 || elements < 0 ? -1 : elements * dims[i];
+    if (saver && saver->flags & BELAY_SAVER_RESHAPE && rank >= 0 && elements >= 0)
+        return tensor->dtype == dtype && tensor->elements == elements
+                   ? BELAY_OK
+                   : mismatch(bundle, tensor, dtype, rank, dims, err);
     int same = tensor->dtype == dtype && (rank < 0 || tensor->rank == rank);
     for (int32_t i = 0; same && i < rank; i++)
         same = dims[i] < 0 || dims[i] == tensor->dims[i];
@@ -64,9 +72,10 @@ static belay_code compare_with_own(belay_saver *saver, const bly_bundle *bundle,
     belay_code code = BELAY_OK;
     for (size_t i = 0; code == BELAY_OK && i < bly_bundle_count(own); i++) {
         const bly_bundle_tensor *tensor = bly_bundle_at(own, i);
-        if (strcmp(tensor->name, OBJECT_GRAPH_KEY) == 0)
+        if (strcmp(tensor->name, BLY_OBJECT_GRAPH_KEY) == 0)
             continue; /* says how the exporter named things; the variables say what is needed */
-        code = compare(saver, bundle, tensor->name, tensor->dtype, tensor->rank, tensor->dims, err);
+        code = compare(saver, saver->graph, bundle, tensor->name, tensor->dtype, tensor->rank,
+                       tensor->dims, err);
     }
     bly_bundle_free(own);
     return code;
@@ -88,7 +97,14 @@ static TF_Tensor *constant_input(const belay_graph *graph, TF_Operation *op, int
     return value;
 }
 
-static const bly_variable *variable_of_key(const belay_graph *graph, const char *key) {
+static const bly_variable *variable_of_key(const belay_saver *saver, const char *key) {
+    const belay_graph *graph = saver->graph;
+    for (size_t i = 0; i < saver->listed_count; i++) {
+        if (strcmp(saver->listed[i].key, key) != 0)
+            continue;
+        key = saver->listed[i].name;
+        break;
+    }
     for (size_t i = 0; i < graph->variable_count; i++) {
         const bly_variable *variable = &graph->variables[i];
         if (!variable->slice_full_name && strcmp(variable->info.name, key) == 0)
@@ -97,17 +113,41 @@ static const bly_variable *variable_of_key(const belay_graph *graph, const char 
     return NULL;
 }
 
-static belay_code check_key(belay_saver *saver, const bly_bundle *bundle, const char *key,
-                            belay_error *err) {
-    const bly_variable *variable = variable_of_key(saver->graph, key);
-    if (variable)
-        return compare(saver, bundle, key, variable->info.dtype, variable->info.rank,
-                       variable->info.dims, err);
-    return bly_bundle_find(bundle, key) ? BELAY_OK : missing(saver, bundle, key, err);
+belay_code bly_saver_compare(const belay_saver *saver, const belay_graph *graph,
+                             const bly_bundle *bundle, const char *key,
+                             const bly_variable *variable, belay_error *err) {
+    const belay_variable *info = &variable->info;
+    if (!variable->slice_spec)
+        return compare(saver, graph, bundle, key, info->dtype, info->rank, info->dims, err);
+    /* "10 4 0,3:0,4": the whole's shape comes first, then the slice's place in it. */
+    int64_t *dims = bly_calloc((size_t)(info->rank > 0 ? info->rank : 1), sizeof *dims);
+    if (!dims)
+        return bly_fail_memory(err);
+    char *rest = variable->slice_spec;
+    for (int32_t i = 0; i < info->rank; i++)
+        dims[i] = strtoll(rest, &rest, 10);
+    belay_code code = compare(saver, graph, bundle, key, info->dtype, info->rank, dims, err);
+    bly_free(dims);
+    return code;
 }
 
-static belay_code check_restore_op(belay_saver *saver, const bly_bundle *bundle, TF_Operation *op,
-                                   belay_error *err) {
+struct checking {
+    belay_saver *saver;
+    const bly_bundle *bundle;
+};
+
+static belay_code check_key(void *self, const char *key, belay_error *err) {
+    const struct checking *c = self;
+    const bly_variable *variable = variable_of_key(c->saver, key);
+    if (variable)
+        return bly_saver_compare(c->saver, c->saver->graph, c->bundle, key, variable, err);
+    return bly_bundle_find(c->bundle, key) ? BELAY_OK
+                                           : missing(c->saver->graph, c->bundle, key, err);
+}
+
+static belay_code each_key_of(belay_saver *saver, TF_Operation *op,
+                              belay_code (*each)(void *self, const char *key, belay_error *err),
+                              void *self, belay_error *err) {
     const bly_runtime *rt = saver->graph->rt;
     belay_code code = BELAY_OK;
     TF_Tensor *names = constant_input(saver->graph, op, 1);
@@ -117,7 +157,7 @@ static belay_code check_restore_op(belay_saver *saver, const bly_bundle *bundle,
     for (int64_t i = 0; code == BELAY_OK && i < rt->TensorElementCount(names); i++) {
         char *key =
             bly_strndup(rt->StringGetDataPointer(&strings[i]), rt->StringGetSize(&strings[i]));
-        code = key ? check_key(saver, bundle, key, err) : bly_fail_memory(err);
+        code = key ? each(self, key, err) : bly_fail_memory(err);
         bly_free(key);
     }
     rt->DeleteTensor(names);
@@ -128,11 +168,10 @@ static int is_restore(const belay_graph *graph, const TF_Operation *op) {
     return strcmp(graph->rt->OperationOpType((TF_Operation *)(uintptr_t)op), "RestoreV2") == 0;
 }
 
-belay_code bly_saver_check_compatible(belay_saver *saver, const bly_bundle *bundle,
-                                      belay_error *err) {
+belay_code bly_saver_each_key(belay_saver *saver,
+                              belay_code (*each)(void *self, const char *key, belay_error *err),
+                              void *self, belay_error *err) {
     belay_graph *graph = saver->graph;
-    if (graph->is_saved_model && graph->initial_checkpoint)
-        return compare_with_own(saver, bundle, err);
     TF_Operation *restore = bly_graph_find_op(graph, saver->def->restore_op_name, err);
     if (!restore)
         return BELAY_INVALID_ARGUMENT;
@@ -140,7 +179,15 @@ belay_code bly_saver_check_compatible(belay_saver *saver, const bly_bundle *bund
     belay_code code = bly_graph_walk_back(graph, &restore, 1, NULL, 0, is_restore, &ops, err);
     for (size_t i = 0; code == BELAY_OK && i < ops.capacity; i++)
         if (ops.slots[i] && is_restore(graph, ops.slots[i]))
-            code = check_restore_op(saver, bundle, ops.slots[i], err);
+            code = each_key_of(saver, ops.slots[i], each, self, err);
     bly_op_set_free(&ops);
     return code;
+}
+
+belay_code bly_saver_check_compatible(belay_saver *saver, const bly_bundle *bundle,
+                                      belay_error *err) {
+    struct checking c = {saver, bundle};
+    if (saver->graph->is_saved_model && saver->graph->initial_checkpoint)
+        return compare_with_own(saver, bundle, err);
+    return bly_saver_each_key(saver, check_key, &c, err);
 }

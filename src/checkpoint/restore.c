@@ -23,8 +23,8 @@ const char *bly_saver_restored_prefix(const belay_saver *saver) {
 
 /* Runs an op that restores. TensorFlow takes the prefix for a pattern (BUG-38): a folder whose name
  * does not match itself is reached through a descriptor. */
-static belay_code run_restore(belay_session *session, const char *feed, const char *prefix,
-                              const char *target, belay_error *err) {
+belay_code bly_saver_run_restore(belay_session *session, const char *feed, const char *prefix,
+                                 const char *target, belay_error *err) {
     bly_buf alias = BLY_BUF_INIT;
     int fd = -1;
     belay_code code = BELAY_OK;
@@ -46,6 +46,20 @@ static belay_code run_restore(belay_session *session, const char *feed, const ch
     return code;
 }
 
+belay_code bly_saver_restore_items(belay_session *session, const belay_graph *graph,
+                                   const bly_restored *items, size_t count, const char *prefix,
+                                   belay_error *err) {
+    char feed[512];
+    TF_Output input;
+    TF_Operation *restore = NULL;
+    belay_code code = bly_build_restore(graph, items, count, &input, &restore, err);
+    if (code != BELAY_OK)
+        return code;
+    bly_info("Restoring parameters from %s", prefix);
+    bly_graph_output_name(graph, input, feed, sizeof feed);
+    return bly_saver_run_restore(session, feed, prefix, graph->rt->OperationName(restore), err);
+}
+
 /* The step that belay counts is not among what the graph's own saver restores. */
 static belay_code restore_step(belay_saver *saver, belay_session *session, const bly_bundle *bundle,
                                belay_error *err) {
@@ -55,8 +69,8 @@ static belay_code restore_step(belay_saver *saver, belay_session *session, const
         return BELAY_OK;
     if (bly_bundle_find(bundle, graph->global_step.name)) {
         bly_graph_output_name(graph, saver->side.prefix, feed, sizeof feed);
-        return run_restore(session, feed, bly_bundle_prefix(bundle),
-                           graph->rt->OperationName(saver->side.restore), err);
+        return bly_saver_run_restore(session, feed, bly_bundle_prefix(bundle),
+                                     graph->rt->OperationName(saver->side.restore), err);
     }
     bly_warn("%s holds no %s; steps are counted from 0", bly_bundle_prefix(bundle),
              graph->global_step.name);
@@ -97,12 +111,22 @@ static belay_code read_manifest(belay_saver *saver, const char *prefix, belay_er
 static belay_code restore_bundle(belay_saver *saver, belay_session *session,
                                  const bly_bundle *bundle, belay_error *err) {
     const Bly__SaverDef *def = saver->def;
-    belay_code code = bly_saver_check_compatible(saver, bundle, err);
-    if (code != BELAY_OK)
+    BLY_LOCAL_ERROR(mine);
+    belay_code code = bly_saver_check_compatible(saver, bundle, &mine);
+    if (code == BELAY_NOT_FOUND) {
+        int done = 0;
+        code = bly_saver_restore_objects(saver, session, bundle, &done, err);
+        if (code != BELAY_OK || done)
+            return code;
+        code = mine.code;
+    }
+    if (code != BELAY_OK) {
+        bly_error_copy(err, &mine);
         return code;
+    }
     bly_info("Restoring parameters from %s", bly_bundle_prefix(bundle));
-    code = run_restore(session, def->filename_tensor_name, bly_bundle_prefix(bundle),
-                       def->restore_op_name, err);
+    code = bly_saver_run_restore(session, def->filename_tensor_name, bly_bundle_prefix(bundle),
+                                 def->restore_op_name, err);
     if (code == BELAY_NOT_FOUND || code == BELAY_INVALID_ARGUMENT)
         bly_error_prefix(err, "Restoring from checkpoint failed. ");
     if (code == BELAY_OK)
@@ -110,10 +134,25 @@ static belay_code restore_bundle(belay_saver *saver, belay_session *session,
     return code;
 }
 
-/* Loads and checks every byte. NULL with DATA_LOSS or NOT_FOUND where another checkpoint should be
- * tried. */
-static bly_bundle *load_verified(const char *prefix, belay_error *err) {
-    bly_bundle *bundle = bly_bundle_load(prefix, err);
+static int is_v1(const char *prefix) {
+    struct stat info;
+    bly_buf index = BLY_BUF_INIT;
+    bly_buf_printf(&index, "%s.index", prefix);
+    int v1 = !index.failed && !bly_file_exists(index.data) && stat(prefix, &info) == 0 &&
+             S_ISREG(info.st_mode);
+    bly_buf_free(&index);
+    return v1;
+}
+
+bly_bundle *bly_saver_load_verified(const char *prefix, belay_error *err) {
+    bly_bundle *bundle;
+    if (is_v1(prefix)) {
+        bundle = bly_bundle_load_v1(prefix, err);
+        if (bundle)
+            bly_info("%s is of the old V1 format; what is saved from now on is V2", prefix);
+        return bundle;
+    }
+    bundle = bly_bundle_load(prefix, err);
     if (bundle && bly_bundle_verify(bundle, NULL, NULL, err) == BELAY_OK)
         return bundle;
     bly_bundle_free(bundle);
@@ -132,7 +171,7 @@ belay_code belay_saver_restore(belay_saver *saver, belay_session *session, const
     if (!bly_checkpoint_exists(prefix))
         return bly_fail(err, BELAY_NOT_FOUND, "The passed save_path is not a valid checkpoint: %s",
                         prefix);
-    bly_bundle *bundle = load_verified(prefix, &mine);
+    bly_bundle *bundle = bly_saver_load_verified(prefix, &mine);
     if (bundle)
         restore_bundle(saver, session, bundle, &mine);
     bly_bundle_free(bundle);
@@ -149,10 +188,10 @@ belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *e
     BLY_LOCAL_ERROR(mine);
     if (!graph->initial_checkpoint || !def)
         return BELAY_OK;
-    bly_bundle *bundle = load_verified(graph->initial_checkpoint, &mine);
+    bly_bundle *bundle = bly_saver_load_verified(graph->initial_checkpoint, &mine);
     if (bundle)
-        run_restore(session, def->filename_tensor_name, graph->initial_checkpoint,
-                    def->restore_op_name, &mine);
+        bly_saver_run_restore(session, def->filename_tensor_name, graph->initial_checkpoint,
+                              def->restore_op_name, &mine);
     bly_bundle_free(bundle);
     if (mine.code != BELAY_OK)
         bly_error_copy(err, &mine);
@@ -338,7 +377,7 @@ static int is_damage(belay_code code) {
 }
 
 static belay_code note_damaged(belay_saver *saver, const char *prefix, belay_error *err) {
-    if (!bly_checkpoint_exists(prefix))
+    if (!bly_checkpoint_exists(prefix) || is_v1(prefix)) /* V1: not ours to rename */
         return BELAY_OK;
     if (!bly_grow(&saver->damaged, saver->damaged_count, &saver->damaged_capacity,
                   sizeof *saver->damaged))
@@ -359,7 +398,7 @@ static belay_code restore_first(belay_saver *saver, belay_session *session,
     for (size_t i = 0; i < list->count; i++) {
         BLY_LOCAL_ERROR(mine);
         const char *prefix = list->prefixes[i];
-        bly_bundle *bundle = load_verified(prefix, &mine);
+        bly_bundle *bundle = bly_saver_load_verified(prefix, &mine);
         if (bundle) {
             belay_code code = restore_bundle(saver, session, bundle, err);
             bly_bundle_free(bundle);

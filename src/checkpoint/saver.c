@@ -11,18 +11,22 @@
 #include "checkpoint/commit.h"
 #include "checkpoint/manifest.h"
 #include "graph/serialize.h"
+#include "wire/unpack.h"
 
 #include <stddef.h>
 #include <string.h>
 
 _Static_assert(sizeof(belay_saver_options) ==
-                   offsetof(belay_saver_options, flags) + sizeof(uint32_t),
+                   offsetof(belay_saver_options, import_scope) + sizeof(void *),
                "no tail padding");
 _Static_assert(sizeof(belay_save_options) ==
                    offsetof(belay_save_options, reserved) + sizeof(uint32_t),
                "no tail padding");
 
-#define KNOWN_FLAGS      BELAY_SAVER_BUILD
+/* What only a saver that is built can do. */
+#define BUILD_FLAGS (BELAY_SAVER_SHARDED | BELAY_SAVER_ALLOW_EMPTY | BELAY_SAVER_RESHAPE)
+#define KNOWN_FLAGS                                                                                \
+    (BELAY_SAVER_BUILD | BUILD_FLAGS | BELAY_SAVER_PAD_STEP_NUMBER | BELAY_SAVER_RELATIVE_PATHS)
 #define KNOWN_SAVE_FLAGS (BELAY_SAVE_NO_META_GRAPH | BELAY_SAVE_NO_STATE)
 #define MAX_TO_KEEP      5
 #define KEEP_EVERY_HOURS 10000.0
@@ -47,11 +51,85 @@ static int has_variables(const belay_graph *graph) {
     return graph->variable_count > graph->local_count;
 }
 
+/* SV-12: a copy whose names lie in `scope`. */
+static belay_code put_into_scope(belay_saver *saver, const char *scope, belay_error *err) {
+    bly_buf filename = BLY_BUF_INIT, save = BLY_BUF_INIT, restore = BLY_BUF_INIT;
+    Bly__SaverDef def = *saver->def;
+    belay_code code;
+    bly_buf_printf(&filename, "%s/%s", scope, def.filename_tensor_name);
+    bly_buf_printf(&save, "%s/%s", scope, def.save_tensor_name);
+    bly_buf_printf(&restore, "%s/%s", scope, def.restore_op_name);
+    def.filename_tensor_name = filename.data;
+    def.save_tensor_name = save.data;
+    def.restore_op_name = restore.data;
+    if (!filename.failed && !save.failed && !restore.failed) {
+        size_t len = bly__saver_def__get_packed_size(&def);
+        uint8_t *bytes = bly_malloc(len);
+        if (bytes) {
+            bly__saver_def__pack(&def, bytes);
+            saver->scoped = bly_wire_unpack(&bly__saver_def__descriptor, bytes, len, &code);
+        }
+        bly_free(bytes);
+    }
+    bly_buf_free(&filename);
+    bly_buf_free(&save);
+    bly_buf_free(&restore);
+    saver->def = saver->scoped;
+    return saver->scoped ? BELAY_OK : bly_fail_memory(err);
+}
+
+/* What a listed variable is called in a checkpoint. */
+static belay_code keep_keys(belay_saver *saver, const belay_saver_options *options,
+                            belay_error *err) {
+    size_t count = 0;
+    while (options->variables && options->variables[count])
+        count++;
+    saver->listed = count > 0 ? bly_calloc(count, sizeof *saver->listed) : NULL;
+    if (count > 0 && !saver->listed)
+        return bly_fail_memory(err);
+    for (; saver->listed_count < count; saver->listed_count++) {
+        size_t i = saver->listed_count;
+        const char *key = options->keys && options->keys[i] ? options->keys[i] : NULL;
+        struct bly_listed *listed = &saver->listed[i];
+        listed->name = bly_strdup(options->variables[i]);
+        listed->key = bly_strdup(key ? key : options->variables[i]);
+        if (listed->name && listed->key)
+            continue;
+        bly_free(listed->name);
+        bly_free(listed->key);
+        return bly_fail_memory(err);
+    }
+    return BELAY_OK;
+}
+
+static belay_code build_def(belay_saver *saver, const belay_saver_options *options,
+                            belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    if (options->flags & BELAY_SAVER_BUILD) {
+        bly_saver_plan plan = {options->import_scope, options->variables, options->keys,
+                               (options->flags & BELAY_SAVER_SHARDED) != 0,
+                               (options->flags & BELAY_SAVER_RESHAPE) != 0};
+        saver->built = bly_build_saver_as(saver->graph, &plan, &mine);
+        if (!saver->built && mine.code == BELAY_OK && !(options->flags & BELAY_SAVER_ALLOW_EMPTY))
+            bly_fail(&mine, BELAY_INVALID_ARGUMENT, "No variables to save in %s",
+                     saver->graph->path);
+        if (saver->built)
+            keep_keys(saver, options, &mine);
+    } else {
+        saver->built = bly_build_saver(saver->graph, &mine);
+    }
+    saver->def = saver->built;
+    if (mine.code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return mine.code;
+}
+
 /* SC-12: the graph's saver, or one that is built. */
-static belay_code find_def(belay_saver *saver, uint32_t flags, belay_error *err) {
+static belay_code find_def(belay_saver *saver, const belay_saver_options *options,
+                           belay_error *err) {
     belay_graph *graph = saver->graph;
     size_t count = bly_graph_savers_count(graph);
-    if (!(flags & BELAY_SAVER_BUILD)) {
+    if (!(options->flags & BELAY_SAVER_BUILD)) {
         if (count > 1)
             return bly_fail(err, BELAY_FAILED_PRECONDITION,
                             "More than one item in the collection \"savers\": it has %zu. Please "
@@ -59,16 +137,11 @@ static belay_code find_def(belay_saver *saver, uint32_t flags, belay_error *err)
                             count);
         saver->def = bly_graph_saver_def(graph);
     }
-    if (saver->def)
-        return check_def(saver, err);
-    BLY_LOCAL_ERROR(mine);
-    saver->built = bly_build_saver(graph, &mine);
-    saver->def = saver->built;
-    if (!saver->built && mine.code != BELAY_OK) {
-        bly_error_copy(err, &mine);
-        return mine.code;
-    }
-    return BELAY_OK;
+    if (!saver->def)
+        return build_def(saver, options, err);
+    if (options->import_scope && put_into_scope(saver, options->import_scope, err) != BELAY_OK)
+        return BELAY_RESOURCE_EXHAUSTED;
+    return check_def(saver, err);
 }
 
 /* What an earlier saver of this graph built, which is final by now (SC-17). */
@@ -121,6 +194,23 @@ static belay_code read_policy(belay_saver *saver, const belay_saver_options *opt
     return BELAY_OK;
 }
 
+static belay_code check_options(const belay_saver_options *options, belay_error *err) {
+    const char *problem = NULL;
+    if (options->flags & ~KNOWN_FLAGS)
+        problem = "flags has a bit that is not known";
+    else if (options->max_to_keep < BELAY_KEEP_ALL)
+        problem = "max_to_keep is negative";
+    else if (!(options->flags & BELAY_SAVER_BUILD) &&
+             (options->flags & BUILD_FLAGS || options->variables))
+        problem = "what is set is for a saver that is built, and BELAY_SAVER_BUILD is not";
+    else if (options->keys && !options->variables)
+        problem = "keys is set, and variables is not";
+    else if (options->import_scope && !options->import_scope[0])
+        problem = "import_scope is empty";
+    return problem ? bly_fail(err, BELAY_INVALID_ARGUMENT, "belay_saver_options: %s", problem)
+                   : BELAY_OK;
+}
+
 belay_saver *belay_saver_new(belay_graph *graph, const belay_saver_options *given,
                              belay_error *err) {
     belay_saver_options options;
@@ -131,12 +221,8 @@ belay_saver *belay_saver_new(belay_graph *graph, const belay_saver_options *give
     }
     if (bly_options_read(&options, sizeof options, given, "belay_saver_options", err) != BELAY_OK)
         return NULL;
-    if (options.flags & ~KNOWN_FLAGS || options.max_to_keep < BELAY_KEEP_ALL) {
-        bly_fail(err, BELAY_INVALID_ARGUMENT, "belay_saver_options: %s",
-                 options.flags & ~KNOWN_FLAGS ? "flags has a bit that is not known"
-                                              : "max_to_keep is negative");
+    if (check_options(&options, err) != BELAY_OK)
         return NULL;
-    }
     belay_saver *saver = bly_calloc(1, sizeof *saver);
     if (!saver) {
         bly_fail_memory(err);
@@ -144,12 +230,13 @@ belay_saver *belay_saver_new(belay_graph *graph, const belay_saver_options *give
     }
     atomic_init(&saver->references, 1);
     saver->graph = bly_graph_ref(graph);
-    if (find_def(saver, options.flags, err) != BELAY_OK || add_side_saver(saver, err) != BELAY_OK ||
+    saver->flags = options.flags;
+    if (find_def(saver, &options, err) != BELAY_OK || add_side_saver(saver, err) != BELAY_OK ||
         read_policy(saver, &options, err) != BELAY_OK) {
         belay_saver_free(saver);
         return NULL;
     }
-    if (!saver->def && has_variables(graph))
+    if (!saver->def && has_variables(graph) && !options.variables)
         bly_warn("%s has variables that no saver covers", graph->path);
     return saver;
 }
@@ -175,8 +262,13 @@ void belay_saver_free(belay_saver *saver) {
     bly_free(saver->saved_prefix);
     bly_free(saver->restored_prefix);
     bly_free(saver->restored_input);
-    if (saver->built)
-        bly__saver_def__free_unpacked(saver->built, NULL);
+    for (size_t i = 0; i < saver->listed_count; i++) {
+        bly_free(saver->listed[i].name);
+        bly_free(saver->listed[i].key);
+    }
+    bly_free(saver->listed);
+    bly_wire_free(saver->built);
+    bly_wire_free(saver->scoped);
     belay_graph_free(saver->graph);
     bly_free(saver);
 }
@@ -376,7 +468,8 @@ static belay_code write_state(belay_saver *saver, const char *directory, const c
         state.paths = saver->known;
         state.count = saver->known_count;
     }
-    return bly_state_write(directory, name, &state, 0, &appended, err);
+    return bly_state_write(directory, name, &state,
+                           (saver->flags & BELAY_SAVER_RELATIVE_PATHS) != 0, &appended, err);
 }
 
 /* Steps of a save between begin and commit, all in the temporary folder. */
@@ -456,10 +549,36 @@ static belay_code check_names(const belay_saver *saver, const char *path, int64_
                         "'latest_filename' should not contain path components");
     if (path[0] == '\0' || path[strlen(path) - 1] == '/')
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "'%s' names no file to save to", path);
-    if (step < 0 && saver->def && !saver->def->sharded && strcmp(bly_path_base(path), state) == 0)
+    if (options->step_tensor && step >= 0)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "belay_save_options.step_tensor is set, and a step is given besides");
+    if (step < 0 && !options->step_tensor && saver->def && !saver->def->sharded &&
+        strcmp(bly_path_base(path), state) == 0)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "'latest_filename' collides with 'save_path': '%s' and '%s'", state, path);
     return BELAY_OK;
+}
+
+/* SV-18. */
+static belay_code evaluate_step(belay_session *session, const char *name, int64_t *out,
+                                belay_error *err) {
+    const char *fetches[] = {name, NULL};
+    belay_tensor *value = NULL;
+    belay_code code = belay_session_run(session, NULL, NULL, fetches, &value, NULL, NULL, err);
+    if (code != BELAY_OK)
+        return code;
+    const void *data = belay_tensor_data(value);
+    int is_step = belay_tensor_count(value) == 1;
+    if (is_step && belay_tensor_dtype(value) == BELAY_INT64)
+        *out = *(const int64_t *)data;
+    else if (is_step && belay_tensor_dtype(value) == BELAY_INT32)
+        *out = *(const int32_t *)data;
+    else
+        is_step = 0;
+    belay_tensor_free(value);
+    return is_step && *out >= 0 ? BELAY_OK
+                                : bly_fail(err, BELAY_INVALID_ARGUMENT,
+                                           "'%s' is no step: not an integer from 0 on", name);
 }
 
 belay_code belay_saver_save(belay_saver *saver, belay_session *session, const char *path,
@@ -480,12 +599,16 @@ belay_code belay_saver_save(belay_saver *saver, belay_session *session, const ch
     if (code != BELAY_OK)
         return code;
     bly_buf prefix = BLY_BUF_INIT;
+    if (options.step_tensor)
+        code = evaluate_step(session, options.step_tensor, &step, &mine);
     bly_buf_puts(&prefix, path);
     if (step >= 0)
-        bly_buf_printf(&prefix, "-%lld", (long long)step);
-    if (prefix.failed)
+        bly_buf_printf(&prefix, saver->flags & BELAY_SAVER_PAD_STEP_NUMBER ? "-%08lld" : "-%lld",
+                       (long long)step);
+    if (code == BELAY_OK && prefix.failed)
         code = bly_fail_memory(&mine);
-    else if (saver->def) /* SV-26: an empty saver writes a meta graph, and no more */
+    else if (code == BELAY_OK &&
+             saver->def) /* SV-26: an empty saver writes a meta graph, and no more */
         code = save_as(saver, session, prefix.data, step, &options, &mine);
     if (code == BELAY_OK && !(options.flags & BELAY_SAVE_NO_META_GRAPH))
         code = write_meta_graph(saver, prefix.data, &mine);

@@ -15,12 +15,21 @@ struct bly_metric {
     double value;
 };
 
+struct bly_listed {
+    char *name;
+    char *key;
+};
+
 struct belay_saver {
     atomic_int references;
     belay_graph *graph;
-    Bly__SaverDef *built;     /* what belay built; NULL: the graph brought its own */
-    const Bly__SaverDef *def; /* NULL: an empty saver (SV-03) */
-    int has_side;             /* the global step goes into a bundle of its own */
+    Bly__SaverDef *built;      /* what belay built; NULL: the graph brought its own */
+    Bly__SaverDef *scoped;     /* the graph's own, under a name scope (SV-12); NULL: as it is */
+    const Bly__SaverDef *def;  /* NULL: an empty saver (SV-03) */
+    uint32_t flags;            /* BELAY_SAVER_* */
+    struct bly_listed *listed; /* the variables that it was asked to save; none: all */
+    size_t listed_count;
+    int has_side; /* the global step goes into a bundle of its own */
     bly_side_saver side;
     int32_t max_to_keep; /* BELAY_KEEP_ALL: never delete */
     double keep_every_hours;
@@ -40,6 +49,45 @@ struct belay_saver {
     char *restored_prefix;
     char *restored_input;
 };
+
+/* Loads a checkpoint of either format and checks every byte. NULL with DATA_LOSS or NOT_FOUND where
+ * another one should be tried. */
+bly_bundle *bly_saver_load_verified(const char *prefix, belay_error *err);
+
+/* Runs an op that restores, feeding it the prefix. */
+belay_code bly_saver_run_restore(belay_session *session, const char *feed, const char *prefix,
+                                 const char *target, belay_error *err);
+
+/* Restores through ops that are added for it. What they restore was compared with the graph. */
+belay_code bly_saver_restore_items(belay_session *session, const belay_graph *graph,
+                                   const bly_restored *items, size_t count, const char *prefix,
+                                   belay_error *err);
+
+/* Where restoring found that a key is missing: maps names by the object graph that
+ * tf.train.Checkpoint leaves in its checkpoints (SV-44), and restores through ops of its own.
+ * *out_done is 0 where this is no such checkpoint, or it lacks something, too. */
+belay_code bly_saver_restore_objects(belay_saver *saver, belay_session *session,
+                                     const bly_bundle *bundle, int *out_done, belay_error *err);
+
+/* Names of a graph's variables -> keys of an object-based checkpoint. Start from zeroes; stays
+ * empty where the checkpoint is none. */
+typedef struct bly_object_map {
+    char **names, **keys;
+    size_t count, capacity;
+} bly_object_map;
+belay_code bly_object_map_load(bly_object_map *map, const bly_bundle *bundle, belay_error *err);
+const char *bly_object_map_find(const bly_object_map *map, const char *name); /* or NULL */
+void bly_object_map_free(bly_object_map *map);
+#define BLY_OBJECT_GRAPH_KEY "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+/* Compares what is under `key` with a variable, or a slice of one, in the graph (SV-45, BUG-29). */
+belay_code bly_saver_compare(const belay_saver *saver, const belay_graph *graph,
+                             const bly_bundle *bundle, const char *key,
+                             const bly_variable *variable, belay_error *err);
+/* Keys of the RestoreV2 ops that the saver runs, each given to `each`. */
+belay_code bly_saver_each_key(belay_saver *saver,
+                              belay_code (*each)(void *self, const char *key, belay_error *err),
+                              void *self, belay_error *err);
 
 /* Makes `prefix` the newest of the known checkpoints (SV-31). */
 belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_error *err);

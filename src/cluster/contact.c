@@ -65,6 +65,17 @@ static struct shared *share(const bly_contact *contact) {
     return shared;
 }
 
+/* 1 where somebody still waits for the result. */
+static int deliver(struct shared *shared, const belay_error *result) {
+    bly_mutex_lock(&shared->lock);
+    int awaited = !shared->left;
+    shared->error = *result;
+    shared->done = 1;
+    bly_cond_signal_all(&shared->changed);
+    bly_mutex_unlock(&shared->lock);
+    return awaited;
+}
+
 /* INVALID_ARGUMENT: "Must specify at least one target to fetch or execute", so the session is made;
  * or the graph is wrong, and the next run says how. */
 static void call_body(void *self) {
@@ -75,12 +86,14 @@ static void call_body(void *self) {
                            status);
     if (bly_runtime_finish(shared->rt, status, &mine) == BELAY_INVALID_ARGUMENT)
         belay_error_clear(&mine);
+    if (!deliver(shared, &mine) && mine.code == BELAY_OK) {
+        /* Made too late, on a target that would keep it. Whoever closed it before did so in vain.
+         */
+        status = shared->rt->NewStatus();
+        shared->rt->CloseSession(shared->session, status);
+        shared->rt->DeleteStatus(status);
+    }
     shared->release(shared->owner);
-    bly_mutex_lock(&shared->lock);
-    shared->error = mine;
-    shared->done = 1;
-    bly_cond_signal_all(&shared->changed);
-    bly_mutex_unlock(&shared->lock);
     drop(shared);
 }
 

@@ -31,7 +31,7 @@ typedef struct bly_contact {
  *
  * BELAY_OK; BELAY_DEADLINE_EXCEEDED, saying who does not answer; BELAY_CANCELLED; or what
  * TensorFlow says. After DEADLINE_EXCEEDED and CANCELLED the call goes on by itself, and the
- * session is of no more use. */
+ * session is of no more use: closing it does not end the call, and does not wait for it. */
 belay_code bly_contact_make(const bly_contact *contact, belay_error *err);
 
 /* Says why a target may not answer: "nobody listens at host:2222 (Connection refused)". Empty where

@@ -31,6 +31,32 @@ belay_code bly_build_summary_op(belay_graph *graph, TF_Output *out, belay_error 
  * restored value whose shape does not fit its variable is INVALID_ARGUMENT (BUG-29). */
 Bly__SaverDef *bly_build_saver(belay_graph *graph, belay_error *err);
 
+/* Another saver than that: one that a caller describes. It goes into no collection. */
+typedef struct bly_saver_plan {
+    const char *scope;            /* ops are made in SCOPE/save; NULL: in save */
+    const char *const *variables; /* names, NULL after the last; NULL: all of `variables` */
+    const char *const *keys;      /* as many; NULL, the list or one of it: the variable's own */
+    int sharded;
+    int reshape; /* what is restored takes the variable's shape (SV-47) */
+} bly_saver_plan;
+/* INVALID_ARGUMENT: two of the variables have one key, or one is there twice (SV-04). NOT_FOUND:
+ * the graph has no such variable. */
+Bly__SaverDef *bly_build_saver_as(belay_graph *graph, const bly_saver_plan *plan, belay_error *err);
+
+/* NOT_FOUND, with the nearest name there is. */
+belay_code bly_graph_no_variable(const belay_graph *graph, const char *name, belay_error *err);
+
+/* What comes from which key. */
+typedef struct bly_restored {
+    const bly_variable *variable; /* or a slice of one */
+    const char *key;
+} bly_restored;
+
+/* Ops of belay's own, also on a finalised graph: *out_restore reads the checkpoint whose prefix is
+ * fed to *out_prefix, and assigns once every shape is right. */
+belay_code bly_build_restore(const belay_graph *graph, const bly_restored *items, size_t count,
+                             TF_Output *out_prefix, TF_Operation **out_restore, belay_error *err);
+
 /* Ops that save one variable under its own name into a bundle of its own, merge bundles, and
  * restore that variable: for the global step that belay adds to a SavedModel, whose own saver has
  * fixed keys. */

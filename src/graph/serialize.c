@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 
+#define MOST ((size_t)INT32_MAX) /* what a protobuf parser takes */
+
 belay_code bly_graph_serialize(const belay_graph *graph, const Bly__SaverDef *saver, bly_buf *out,
                                belay_error *err) {
     const bly_runtime *rt = graph->rt;
@@ -17,8 +19,12 @@ belay_code bly_graph_serialize(const belay_graph *graph, const Bly__SaverDef *sa
         if (saver)
             meta.saver_def = (Bly__SaverDef *)(uintptr_t)saver;
         size_t len = bly__meta_graph_def__get_packed_size(&meta);
-        char *to = bly_buf_reserve(out, len);
-        if (to)
+        char *to = len <= MOST ? bly_buf_reserve(out, len) : NULL;
+        if (len > MOST) /* MG-30 */
+            code = bly_fail(err, BELAY_INVALID_ARGUMENT,
+                            "%s takes %zu bytes: a meta graph cannot be larger than 2 GB",
+                            graph->path, len);
+        else if (to)
             out->len += bly__meta_graph_def__pack(&meta, (uint8_t *)to);
         else
             code = bly_fail_memory(err);

@@ -181,6 +181,298 @@ static void test_saver_restore__puts_the_parts_of_a_variable_back(void **state) 
     prepared_free(&p);
 }
 
+/* ---- what belay did not write ---- */
+
+#define FOREIGN TEST_WORK "/foreign_checkpoints"
+
+/* What Python left: w = 1 2 3 4, b = 5, marker = 6 7 8 9, global_step = 42. */
+static const char *foreign(const char *name) {
+    static int made;
+    if (!made) {
+        assert_int_equal(bly_make_directories(FOREIGN, NULL), BELAY_OK);
+        run_python("foreign_checkpoints.py", TEST_GRAPHS " " FOREIGN);
+        made = 1;
+    }
+    return in_folder(FOREIGN, name);
+}
+
+/* Each kind of saver: one that came with the graph, and one that belay builds. */
+static void assert_restores_foreign(const char *graph, const char *name) {
+    struct prepared p = chief_of(load(graph));
+    p.session = open_plain(p.graph);
+    assert_ok(belay_saver_restore(belay_scaffold_saver(p.scaffold), p.session, foreign(name), err));
+    assert_int_equal(step_of(p.session), 42);
+    assert_true(fetch_number(p.session, "w", 3) == 4);
+    assert_true(fetch_number(p.session, "b", 0) == 5);
+    assert_true(fetch_number(p.session, "marker", 0) == 6);
+    prepared_free(&p);
+}
+
+/* SV-48. */
+static void test_saver_restore__takes_checkpoints_of_the_old_format(void **state) {
+    (void)state;
+    log_start();
+    assert_restores_foreign("plain_saver.meta", "v1");
+    assert_logged("I " FOREIGN "/v1 is of the old V1 format");
+    assert_restores_foreign("sharded_saver.meta", "v1");
+    assert_restores_foreign("two_trains.meta", "v1"); /* no saver of its own */
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    belay_saver *saver = belay_scaffold_saver(p.scaffold);
+    double marker = fetch_number(p.session, "marker", 0);
+    assert_fails(BELAY_INVALID_ARGUMENT, "float32 [2, 2] there, float32 [4] in the graph",
+                 belay_saver_restore(saver, p.session, foreign("v1_wide"), err));
+    bly_buf bytes = read_file(foreign("v1"));
+    for (size_t at = 0; at < bytes.len - 48; at += 7) { /* before the last 48: those pad */
+        write_file(in_folder(FOREIGN, "v1_damaged"), bytes.data, bytes.len);
+        flip_byte(in_folder(FOREIGN, "v1_damaged"), at);
+        assert_fails(BELAY_DATA_LOSS, "v1_damaged",
+                     belay_saver_restore(saver, p.session, foreign("v1_damaged"), err));
+    }
+    write_text(in_folder(FOREIGN, "v1_damaged"), "");
+    assert_fails(BELAY_DATA_LOSS, "v1_damaged",
+                 belay_saver_restore(saver, p.session, foreign("v1_damaged"), err));
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    bly_buf_free(&bytes);
+    prepared_free(&p);
+}
+
+/* A run goes on from a folder of the old format, and saves in the new one. */
+static void test_restore__goes_on_from_a_folder_of_the_old_format(void **state) {
+    (void)state;
+    const char *folder = work_folder("old_format");
+    bly_buf bytes = read_file(foreign("v1"));
+    write_file(in_folder(folder, "model.ckpt-42"), bytes.data, bytes.len);
+    bly_buf_free(&bytes);
+    write_text(in_folder(folder, "checkpoint"), "model_checkpoint_path: \"model.ckpt-42\"\n");
+    assert_goes_on_from(folder, 42, 6);
+    struct prepared p;
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    save_at(&p, folder, 43);
+    prepared_free(&p);
+    assert_true(has_file(folder, "model.ckpt-43.index"));
+    assert_goes_on_from(folder, 42, 6);
+    assert_true(has_file(folder, "model.ckpt-42"));
+}
+
+/* SV-43, SV-44: what tf.train.Checkpoint saved, by the names its variables had. */
+static void test_saver_restore__maps_the_keys_of_an_object_based_checkpoint(void **state) {
+    (void)state;
+    log_start();
+    assert_restores_foreign("plain_saver.meta", "object-1");
+    assert_logged("W " FOREIGN "/object-1 is a checkpoint of objects");
+    assert_restores_foreign("sharded_saver.meta", "object-1");
+    assert_restores_foreign("two_trains.meta", "object-1");
+    struct prepared p = prepare(load("refvars.meta"), NULL); /* has more than those */
+    double marker = fetch_number(p.session, "marker", 0);
+    assert_fails(
+        BELAY_NOT_FOUND, "Restoring from checkpoint failed.",
+        belay_saver_restore(belay_scaffold_saver(p.scaffold), p.session, foreign("object-1"), err));
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    prepared_free(&p);
+}
+
+/* SV-47. */
+static void test_saver_restore__reshapes_where_asked_to(void **state) {
+    (void)state;
+    static const char *const marker[] = {"marker", NULL}, *const b[] = {"b", NULL};
+    belay_graph *graph = load("two_trains.meta");
+    belay_saver_options options = BELAY_SAVER_OPTIONS_INIT;
+    options.flags = BELAY_SAVER_BUILD;
+    options.variables = marker;
+    belay_saver *strict = belay_saver_new(graph, &options, err);
+    assert_made(strict);
+    options.flags |= BELAY_SAVER_RESHAPE;
+    belay_saver *saver = belay_saver_new(graph, &options, err);
+    assert_made(saver);
+    options.variables = b;
+    options.keys = marker;
+    belay_saver *other = belay_saver_new(graph, &options, err);
+    assert_made(other);
+    belay_session *session = open_plain(graph);
+    assert_fails(BELAY_INVALID_ARGUMENT, "float32 [2, 2] there, float32 [4] in the graph",
+                 belay_saver_restore(strict, session, foreign("square"), err));
+    assert_ok(belay_saver_restore(saver, session, foreign("square"), err));
+    assert_true(fetch_number(session, "marker", 3) == 9);
+    assert_fails(BELAY_INVALID_ARGUMENT, "float32 [2, 2] there, float32 [] in the graph",
+                 belay_saver_restore(other, session, foreign("square"), err));
+    belay_session_free(session);
+    belay_saver_free(strict);
+    belay_saver_free(saver);
+    belay_saver_free(other);
+    belay_graph_free(graph);
+}
+
+/* SV-12: the names of the SaverDef lie in the scope that the graph was imported under. */
+static void test_saver_new__finds_its_ops_in_a_name_scope(void **state) {
+    (void)state;
+    foreign("v1");
+    belay_graph *graph = belay_graph_load(FOREIGN "/scoped.meta", NULL, err);
+    assert_made(graph);
+    assert_not_made(BELAY_INVALID_ARGUMENT, "its SaverDef cannot be used",
+                    belay_saver_new(graph, NULL, err));
+    belay_saver_options options = BELAY_SAVER_OPTIONS_INIT;
+    options.import_scope = "imported";
+    belay_saver *saver = belay_saver_new(graph, &options, err);
+    assert_made(saver);
+    assert_string_equal(bly_saver_def(saver)->save_tensor_name,
+                        "imported/save/control_dependency:0");
+    belay_session *session = open_plain(graph);
+    assert_ok(belay_saver_restore(saver, session, foreign("v1"), err)); /* keys have no scope */
+    assert_true(fetch_number(session, "imported/marker", 1) == 7);
+    belay_session_free(session);
+    belay_saver_free(saver);
+    belay_graph_free(graph);
+}
+
+/* ---- warm start ---- */
+
+static belay_code warm_start(belay_session *session, const char *name,
+                             const char *const *assignments, belay_warm_start_report **out) {
+    belay_warm_start_options options = BELAY_WARM_START_OPTIONS_INIT;
+    options.assignments = assignments;
+    return belay_warm_start(session, foreign(name), &options, out, err);
+}
+
+/* One line a word: "b<-old/b", "w<-" for what stays, "<-old/w" for what nothing takes. */
+static void assert_report(belay_warm_start_report *report, const char *expected) {
+    bly_buf text = BLY_BUF_INIT;
+    for (size_t i = 0; i < belay_warm_start_report_count(report); i++) {
+        const belay_warm_start_entry *entry = belay_warm_start_report_at(report, i);
+        assert_int_equal(entry->outcome, !entry->variable ? BELAY_WARM_START_IGNORED
+                                         : !entry->key    ? BELAY_WARM_START_INITIALIZED
+                                                          : BELAY_WARM_START_RESTORED);
+        bly_buf_printf(&text, "%s<-%s ", entry->variable ? entry->variable : "",
+                       entry->key ? entry->key : "");
+    }
+    assert_string_equal(bly_buf_text(&text), expected);
+    bly_buf_free(&text);
+    belay_warm_start_report_free(report);
+}
+
+/* SV-02, SV-14: subsets and renamings, on a graph that is final. */
+static void test_warm_start__restores_what_it_is_asked_to(void **state) {
+    (void)state;
+    static const char *const by_name[] = {"old/w", "w", "old/marker", "marker", NULL};
+    static const char *const by_scope[] = {"old/", "/", NULL}, *const all[] = {"/", "/", NULL};
+    static const char *const graphs[] = {"refvars.meta", "plain_saver.meta", "no_step.meta"};
+    static const char *const momentum[] = {"w", "w/Momentum", NULL};
+    for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++) {
+        belay_warm_start_report *report = NULL;
+        struct prepared p = prepare(load(graphs[i]), NULL);
+        assert_ok(warm_start(p.session, "old", by_name, NULL));
+        assert_true(fetch_number(p.session, "w", 2) == 3);
+        assert_true(fetch_number(p.session, "marker", 2) == 8);
+        assert_true(fetch_number(p.session, "b", 0) == 0);
+        assert_ok(warm_start(p.session, "old", by_scope, &report));
+        assert_true(fetch_number(p.session, "b", 0) == 5);
+        if (i == 1)
+            assert_report(report, "global_step<- marker<-old/marker w<-old/w b<-old/b ");
+        else
+            belay_warm_start_report_free(report);
+        prepared_free(&p);
+    }
+    struct prepared p = prepare(load("refvars.meta"), NULL);
+    belay_warm_start_report *report = NULL;
+    double marker = fetch_number(p.session, "marker", 0);
+    log_start();
+    assert_ok(warm_start(p.session, "v1", NULL, &report)); /* what is trained */
+    assert_logged("Warm start from " FOREIGN "/v1: 2 of 6 variables restored");
+    assert_true(fetch_number(p.session, "w", 0) == 1);
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    assert_int_equal(step_of(p.session), 0);
+    assert_report(report, "global_step<- marker<- w<-w b<-b w/Momentum<- b/Momentum<- "
+                          "<-global_step <-marker ");
+    assert_ok(warm_start(p.session, "object-1", all, &report));
+    assert_int_equal(step_of(p.session), 42);
+    assert_true(fetch_number(p.session, "marker", 0) == 6);
+    assert_true(belay_warm_start_report_count(report) > 6); /* save_counter */
+    belay_warm_start_report_free(report);
+    assert_ok(warm_start(p.session, "v1", momentum, NULL));
+    assert_true(fetch_number(p.session, "w/Momentum", 1) == 2);
+    prepared_free(&p);
+}
+
+static void test_warm_start__changes_nothing_where_something_does_not_fit(void **state) {
+    (void)state;
+    static const struct {
+        const char *checkpoint;
+        const char *assignments[5];
+        belay_code code;
+        const char *part;
+    } cases[] = {
+        {"old", {"old/w", "w", "old/v", "b"}, BELAY_NOT_FOUND, "has no 'old/v'"},
+        {"old", {"old/w", "w", "old/b", "marked"}, BELAY_NOT_FOUND, "did you mean 'marker'?"},
+        {"old", {"old/w", "w", "old/b", "marker"}, BELAY_INVALID_ARGUMENT, "float32 [] there"},
+        {"v1", {"w", "w", "global_step", "b"}, BELAY_INVALID_ARGUMENT, "int64 [] there"},
+        {"square", {"/", "/"}, BELAY_INVALID_ARGUMENT, "float32 [2, 2] there"},
+        {"old", {"old/w", "w", "old/marker", "w"}, BELAY_INVALID_ARGUMENT, "two of them"},
+        {"old", {"old/w", "w", "old/"}, BELAY_INVALID_ARGUMENT, "its other half"},
+        {"old", {"old/", "w"}, BELAY_INVALID_ARGUMENT, "two names or two scopes"},
+        {"old", {"old/", "new/"}, BELAY_NOT_FOUND, "the scope 'new/'"},
+        {"old", {"older/", "/"}, BELAY_NOT_FOUND, "holds nothing"},
+        {"not_there", {"/", "/"}, BELAY_NOT_FOUND, "is not a valid checkpoint"},
+    };
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    double marker = fetch_number(p.session, "marker", 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        belay_warm_start_report *report = (void *)&p;
+        assert_fails(cases[i].code, cases[i].part,
+                     warm_start(p.session, cases[i].checkpoint, cases[i].assignments, &report));
+        assert_null(report);
+        assert_true(fetch_number(p.session, "w", 0) == 0);
+        assert_true(fetch_number(p.session, "marker", 0) == marker);
+    }
+    assert_fails(BELAY_NOT_FOUND, "holds nothing", warm_start(p.session, "old", NULL, NULL));
+    bly_buf bytes = read_file(foreign("old.index"));
+    write_file(in_folder(FOREIGN, "cut.index"), bytes.data, bytes.len / 2);
+    bly_buf_free(&bytes);
+    assert_fails(BELAY_DATA_LOSS, "cut.index", warm_start(p.session, "cut", NULL, NULL));
+    assert_fails(BELAY_INVALID_ARGUMENT, "session", belay_warm_start(NULL, "m", NULL, NULL, err));
+    assert_fails(BELAY_INVALID_ARGUMENT, "prefix",
+                 belay_warm_start(p.session, NULL, NULL, NULL, err));
+    belay_warm_start_options options = {3, NULL};
+    assert_fails(BELAY_INVALID_ARGUMENT, "struct_size",
+                 belay_warm_start(p.session, "m", &options, NULL, err));
+    belay_warm_start_report_free(NULL);
+    assert_int_equal(belay_warm_start_report_count(NULL), 0);
+    assert_null(belay_warm_start_report_at(NULL, 0));
+    prepared_free(&p);
+}
+
+/* A partitioned variable starts from a whole one, and a shape that is not the whole's is refused.
+ */
+static void test_warm_start__fills_the_parts_of_a_variable(void **state) {
+    (void)state;
+    static const char *const embedding[] = {"embedding", "embedding", NULL};
+    belay_warm_start_options options = BELAY_WARM_START_OPTIONS_INIT;
+    const char *folder = work_folder("parts_of");
+    struct prepared p = prepare(load("partitioned.meta"), NULL);
+    belay_tensor *ids = rows_id(10);
+    assert_ok(belay_session_run(p.session, (const char *[]){"ids", NULL}, &ids, NULL, NULL,
+                                (const char *[]){"train", NULL}, NULL, err));
+    belay_tensor_free(ids);
+    double first = fetch_number(p.session, "embedding/part_0", 0);
+    assert_true(first != 0);
+    save_at(&p, folder, 1);
+    run_op(p.session, belay_scaffold_init_op(p.scaffold));
+    assert_true(fetch_number(p.session, "embedding/part_0", 0) == 0);
+    options.assignments = embedding;
+    assert_ok(belay_warm_start(p.session, in_folder(folder, "model.ckpt-1"), &options, NULL, err));
+    assert_true(fetch_number(p.session, "embedding/part_0", 0) == first);
+    prepared_free(&p);
+    p = prepare(load("table.meta"), NULL); /* [11, 4] */
+    save_at(&p, folder, 2);
+    assert_fails(
+        BELAY_INVALID_ARGUMENT, "float32 [10, 4] there, float32 [11, 4] in the graph",
+        belay_warm_start(p.session, in_folder(folder, "model.ckpt-1"), &options, NULL, err));
+    prepared_free(&p);
+    p = prepare(load("partitioned.meta"), NULL);
+    assert_fails(
+        BELAY_INVALID_ARGUMENT, "float32 [11, 4] there, float32 [10, 4] in the graph",
+        belay_warm_start(p.session, in_folder(folder, "model.ckpt-2"), &options, NULL, err));
+    prepared_free(&p);
+}
+
 /* ---- the newest that verifies ---- */
 
 /* SM-08, SM-10: the saver knows what the state file lists. */
@@ -475,6 +767,21 @@ static void test_restore__takes_what_was_being_replaced(void **state) {
     assert_goes_on_from(folder, 0, marker);
 }
 
+/* The same among others: what was being replaced is newer than they are. */
+static void test_restore__takes_what_was_being_replaced_before_older_ones(void **state) {
+    (void)state;
+    double marker;
+    const char *folder = make_run("replacing_third", &marker);
+    static const char *const suffixes[] = {"index", "data-00000-of-00001"};
+    for (size_t i = 0; i < 2; i++) {
+        char from[64], to[64];
+        snprintf(from, sizeof from, "model.ckpt-3.%s", suffixes[i]);
+        snprintf(to, sizeof to, "model.ckpt-3.replaced.%s", suffixes[i]);
+        assert_int_equal(rename(in_folder(folder, from), in_folder(folder, to)), 0);
+    }
+    assert_goes_on_from(folder, 3, marker);
+}
+
 /* A checkpoint of another model is an error, never a reason to go back or to start afresh. */
 static void test_restore__refuses_a_folder_of_another_model(void **state) {
     (void)state;
@@ -537,6 +844,14 @@ int main(void) {
             test_saver_restore__refuses_a_damaged_checkpoint_before_it_changes_anything),
         cmocka_unit_test(test_saver_restore__refuses_the_checkpoint_of_another_model),
         cmocka_unit_test(test_saver_restore__puts_the_parts_of_a_variable_back),
+        cmocka_unit_test(test_saver_restore__takes_checkpoints_of_the_old_format),
+        cmocka_unit_test(test_restore__goes_on_from_a_folder_of_the_old_format),
+        cmocka_unit_test(test_saver_restore__maps_the_keys_of_an_object_based_checkpoint),
+        cmocka_unit_test(test_saver_restore__reshapes_where_asked_to),
+        cmocka_unit_test(test_saver_new__finds_its_ops_in_a_name_scope),
+        cmocka_unit_test(test_warm_start__restores_what_it_is_asked_to),
+        cmocka_unit_test(test_warm_start__changes_nothing_where_something_does_not_fit),
+        cmocka_unit_test(test_warm_start__fills_the_parts_of_a_variable),
         cmocka_unit_test(test_restore__takes_what_the_state_file_names),
         cmocka_unit_test(test_restore__passes_over_a_damaged_checkpoint_and_keeps_it),
         cmocka_unit_test(test_restore__keeps_each_of_several_damaged_checkpoints_of_one_name),
@@ -550,6 +865,7 @@ int main(void) {
         cmocka_unit_test(test_restore__knows_a_folder_by_all_its_names),
         cmocka_unit_test(test_restore__takes_a_checkpoint_that_the_state_file_missed),
         cmocka_unit_test(test_restore__takes_what_was_being_replaced),
+        cmocka_unit_test(test_restore__takes_what_was_being_replaced_before_older_ones),
         cmocka_unit_test(test_restore__refuses_a_folder_of_another_model),
         cmocka_unit_test(test_restore__starts_afresh_in_a_folder_without_checkpoints),
         cmocka_unit_test(test_restore__does_without_a_manifest),

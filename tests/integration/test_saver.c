@@ -3,6 +3,7 @@
 #define _DEFAULT_SOURCE /* seteuid */
 #include "session_run.h"
 
+#include "checkpoint/saver.h"
 #include "graph/builder.h"
 #include "graph/graph.h"
 
@@ -35,6 +36,15 @@ static struct saving start(const char *graph) {
 static void stop(struct saving *s) {
     belay_saver_free(s->saver);
     prepared_free(&s->p);
+}
+
+/* A graph to which savers can still be added: prepare_now() goes on. */
+static struct prepared chief_unfinished(const char *graph) {
+    return (struct prepared){.graph = load(graph)};
+}
+
+static void prepare_now(struct prepared *p) {
+    *p = prepare(p->graph, NULL);
 }
 
 static const char *save(struct saving *s, const char *folder, int64_t step) {
@@ -482,6 +492,26 @@ static void test_saver_save__removes_what_a_killed_process_left(void **state) {
     stop(&s);
 }
 
+/* The first file was renamed already when the second one could not be. */
+static void test_saver_save__takes_back_what_it_renamed_where_another_file_cannot_be(void **state) {
+    (void)state;
+    const char *folder = work_folder("in_the_way");
+    struct saving s = start("tiny.meta");
+    save(&s, folder, 1);
+    assert_int_equal(
+        bly_make_directories(in_folder(folder, "model.ckpt-2.data-00000-of-00001/full"), NULL),
+        BELAY_OK);
+    bly_buf before = photograph(folder);
+    belay_error_clear(err);
+    belay_code code =
+        belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"), 2, NULL, NULL, err);
+    assert_int_not_equal(code, BELAY_OK);
+    belay_error_clear(err);
+    assert_unchanged(&before, folder);
+    assert_int_equal(belay_saver_last_checkpoint_count(s.saver), 1);
+    stop(&s);
+}
+
 /* CK-17, and design section 7: at every instant there is a whole checkpoint. */
 static void test_saver_save__replaces_a_checkpoint_of_the_same_name_or_leaves_it(void **state) {
     (void)state;
@@ -567,6 +597,264 @@ static void test_saver_new__refuses_what_it_cannot_use(void **state) {
     belay_graph_free(graph);
 }
 
+/* ---- what a caller may ask for ---- */
+
+static belay_saver_options build_with(uint32_t flags, const char *const *variables,
+                                      const char *const *keys) {
+    belay_saver_options options = BELAY_SAVER_OPTIONS_INIT;
+    options.flags = BELAY_SAVER_BUILD | flags;
+    options.variables = variables;
+    options.keys = keys;
+    return options;
+}
+
+/* SV-01, SV-09, SV-24: names as Python gives them; a second saver has another scope. */
+static void test_saver_new__builds_the_saver_that_python_would(void **state) {
+    (void)state;
+    belay_graph *graph = load("mlp_bare.meta");
+    belay_saver_options options = build_with(0, NULL, NULL);
+    belay_saver *plain = belay_saver_new(graph, &options, err);
+    assert_made(plain);
+    assert_string_equal(bly_saver_def(plain)->filename_tensor_name, "save/Const:0");
+    assert_string_equal(bly_saver_def(plain)->save_tensor_name, "save/control_dependency:0");
+    assert_string_equal(bly_saver_def(plain)->restore_op_name, "save/restore_all");
+    assert_int_equal(bly_saver_def(plain)->sharded, 0);
+    assert_int_equal(bly_saver_def(plain)->max_to_keep, 5);
+    options = build_with(BELAY_SAVER_SHARDED, NULL, NULL);
+    belay_saver *sharded = belay_saver_new(graph, &options, err);
+    assert_made(sharded);
+    assert_string_equal(bly_saver_def(sharded)->save_tensor_name, "save_1/Identity:0");
+    assert_int_equal(bly_saver_def(sharded)->sharded, 1);
+    assert_int_equal(bly_graph_savers_count(graph), 0); /* as a Saver() of Python's */
+    belay_saver_free(plain);
+    belay_saver_free(sharded);
+    belay_graph_free(graph);
+}
+
+/* SV-20: one that is not sharded writes what the state file must not be called. */
+static void test_saver_save__without_shards_writes_what_restores(void **state) {
+    (void)state;
+    static const char *const graphs[] = {"mlp_bare.meta", "refvars.meta", "partitioned.meta"};
+    for (size_t i = 0; i < sizeof graphs / sizeof graphs[0]; i++) {
+        const char *folder = work_folder("whole");
+        belay_saver_options options = build_with(0, NULL, NULL);
+        struct saving s = {.p = chief_unfinished(graphs[i])};
+        s.saver = belay_saver_new(s.p.graph, &options, err);
+        assert_made(s.saver);
+        prepare_now(&s.p);
+        s.session = s.p.session;
+        double marker = fetch_number(s.session, "marker", 1);
+        save(&s, folder, 2);
+        assert_fails(BELAY_INVALID_ARGUMENT, "collides with",
+                     belay_saver_save(s.saver, s.session, in_folder(folder, "checkpoint"),
+                                      BELAY_NO_STEP, NULL, NULL, err));
+        run_op(s.session, belay_scaffold_init_op(s.p.scaffold));
+        assert_true(fetch_number(s.session, "marker", 1) != marker);
+        assert_ok(belay_saver_restore(s.saver, s.session, in_folder(folder, "model.ckpt-2"), err));
+        assert_true(fetch_number(s.session, "marker", 1) == marker);
+        stop(&s);
+    }
+}
+
+/* SV-17, SV-18, CK-06. */
+static void test_saver_save__names_checkpoints_as_asked(void **state) {
+    (void)state;
+    const char *folder = work_folder("names"), *prefix = NULL;
+    belay_saver_options options = BELAY_SAVER_OPTIONS_INIT;
+    options.flags = BELAY_SAVER_PAD_STEP_NUMBER | BELAY_SAVER_RELATIVE_PATHS;
+    struct saving s = start_with("tiny_final.meta", &options);
+    assert_string_equal(save(&s, folder, 7), in_folder(folder, "model.ckpt-00000007"));
+    run_op(s.session, "train");
+    belay_save_options by_tensor = BELAY_SAVE_OPTIONS_INIT;
+    by_tensor.step_tensor = "global_step";
+    assert_ok(belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"), BELAY_NO_STEP,
+                               &by_tensor, &prefix, err));
+    assert_string_equal(prefix, in_folder(folder, "model.ckpt-00000001"));
+    bly_buf text = read_file(in_folder(folder, "checkpoint"));
+    assert_string_equal(bly_buf_text(&text),
+                        "model_checkpoint_path: \"model.ckpt-00000001\"\n"
+                        "all_model_checkpoint_paths: \"model.ckpt-00000007\"\n"
+                        "all_model_checkpoint_paths: \"model.ckpt-00000001\"\n");
+    bly_buf_free(&text);
+    save(&s, folder, 123456789);
+    assert_true(has_file(folder, "model.ckpt-123456789.index"));
+    assert_fails(BELAY_INVALID_ARGUMENT, "step_tensor",
+                 belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"), 3,
+                                  &by_tensor, NULL, err));
+    by_tensor.step_tensor = "save/Const:0";
+    assert_fails(BELAY_INVALID_ARGUMENT, "is no step",
+                 belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"),
+                                  BELAY_NO_STEP, &by_tensor, NULL, err));
+    by_tensor.step_tensor = "globl_step";
+    assert_fails(BELAY_NOT_FOUND, "globl_step",
+                 belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"),
+                                  BELAY_NO_STEP, &by_tensor, NULL, err));
+    stop(&s);
+}
+
+/* SV-02, SV-14: a saver over some variables, under other names; with what it lacks unchanged. */
+static void test_saver_new__covers_the_variables_that_are_listed(void **state) {
+    (void)state;
+    static const char *const variables[] = {"marker", "w", NULL}, *const keys[] = {"w", NULL};
+    const char *folder = work_folder("listed");
+    belay_saver_options options =
+        build_with(0, variables, (const char *const[]){keys[0], "marker"});
+    struct saving s = {.p = chief_unfinished("no_step.meta")};
+    s.saver = belay_saver_new(s.p.graph, &options, err);
+    assert_made(s.saver);
+    static const char *const b[] = {"b", NULL};
+    options = build_with(BELAY_SAVER_SHARDED, b, (const char *const[]){NULL});
+    belay_saver *other = belay_saver_new(s.p.graph, &options, err);
+    assert_made(other);
+    prepare_now(&s.p);
+    s.session = s.p.session;
+    double marker = fetch_number(s.session, "marker", 0);
+    belay_checkpoint_reader *reader = belay_checkpoint_reader_load(save(&s, folder, 1), err);
+    assert_made(reader);
+    assert_int_equal(belay_checkpoint_reader_count(reader), 2);
+    float w[4];
+    assert_ok(belay_checkpoint_reader_read(reader, "w", w, sizeof w, err)); /* they are swapped */
+    assert_true(w[0] == (float)marker);
+    belay_checkpoint_reader_free(reader);
+    run_op(s.session, belay_scaffold_init_op(s.p.scaffold));
+    assert_ok(belay_saver_restore(s.saver, s.session, in_folder(folder, "model.ckpt-1"), err));
+    assert_true(fetch_number(s.session, "marker", 0) == marker);
+    assert_fails(BELAY_NOT_FOUND, "'b'",
+                 belay_saver_restore(other, s.session, in_folder(folder, "model.ckpt-1"), err));
+    belay_saver_free(other);
+    stop(&s);
+}
+
+/* A listed partitioned variable means all its parts; the shape of what has another name is compared
+ * with the variable that it is for. */
+static void test_saver_new__restores_listed_variables_of_other_graphs(void **state) {
+    (void)state;
+    static const char *const embedding[] = {"embedding", NULL}, *const key[] = {"table"};
+    const char *folder = work_folder("other");
+    belay_saver_options options = build_with(0, embedding, key);
+    struct saving s = {.p = chief_unfinished("partitioned.meta")};
+    s.saver = belay_saver_new(s.p.graph, &options, err);
+    assert_made(s.saver);
+    prepare_now(&s.p);
+    s.session = s.p.session;
+    belay_checkpoint_reader *reader = belay_checkpoint_reader_load(save(&s, folder, 1), err);
+    assert_made(reader);
+    assert_int_equal(belay_checkpoint_reader_find(reader, "table")->parts, 3);
+    belay_checkpoint_reader_free(reader);
+    stop(&s);
+    s.p = chief_unfinished("table.meta");
+    s.saver = belay_saver_new(s.p.graph, &options, err);
+    assert_made(s.saver);
+    prepare_now(&s.p);
+    assert_fails(BELAY_INVALID_ARGUMENT, "float32 [10, 4] there, float32 [11, 4] in the graph",
+                 belay_saver_restore(s.saver, s.p.session, in_folder(folder, "model.ckpt-1"), err));
+    stop(&s);
+}
+
+/* SV-03, SV-04, SV-12. */
+static void test_saver_new__refuses_lists_that_make_no_sense(void **state) {
+    (void)state;
+    belay_graph *graph = load("no_step.meta");
+    static const char *const none[] = {NULL}, *const twice[] = {"w", "b", "w", NULL},
+                             *const unknown[] = {"marked", NULL}, *const both[] = {"w", "b", NULL};
+    belay_saver_options options = build_with(0, none, NULL);
+    assert_not_made(BELAY_INVALID_ARGUMENT, "No variables to save",
+                    belay_saver_new(graph, &options, err));
+    options.flags |= BELAY_SAVER_ALLOW_EMPTY;
+    belay_saver *saver = belay_saver_new(graph, &options, err);
+    assert_made(saver);
+    assert_int_equal(belay_saver_is_empty(saver), 1);
+    belay_saver_free(saver);
+    options = build_with(0, twice, NULL);
+    assert_not_made(BELAY_INVALID_ARGUMENT, "w is to be saved twice",
+                    belay_saver_new(graph, &options, err));
+    options = build_with(0, both, (const char *const[]){"same", "same"});
+    assert_not_made(BELAY_INVALID_ARGUMENT, "the same name in a checkpoint: same",
+                    belay_saver_new(graph, &options, err));
+    options = build_with(0, unknown, NULL);
+    assert_not_made(BELAY_NOT_FOUND, "did you mean 'marker'?",
+                    belay_saver_new(graph, &options, err));
+    options.flags = 0;
+    assert_not_made(BELAY_INVALID_ARGUMENT, "BELAY_SAVER_BUILD is not",
+                    belay_saver_new(graph, &options, err));
+    options = build_with(0, NULL, both);
+    assert_not_made(BELAY_INVALID_ARGUMENT, "variables is not",
+                    belay_saver_new(graph, &options, err));
+    options = build_with(0, both, NULL);
+    options.import_scope = "imported";
+    saver = belay_saver_new(graph, &options, err);
+    assert_made(saver);
+    assert_string_equal(bly_saver_def(saver)->restore_op_name, "imported/save/restore_all");
+    belay_saver_free(saver);
+    belay_graph_free(graph);
+    /* The graph's own SaverDef, said to lie in a scope. */
+    graph = load("plain_saver.meta");
+    belay_saver_options scoped = BELAY_SAVER_OPTIONS_INIT;
+    scoped.import_scope = "imported";
+    assert_not_made(BELAY_INVALID_ARGUMENT, "imported/save/Const",
+                    belay_saver_new(graph, &scoped, err));
+    belay_graph_free(graph);
+}
+
+/* MG-26: a graph that was loaded has the saver of its SaverDef, else one over its variables, else
+ * an empty one. */
+static void test_saver_new__takes_the_saver_that_the_graph_came_with(void **state) {
+    (void)state;
+    belay_graph *graph = load("sharded_saver.meta");
+    belay_saver *saver = belay_saver_new(graph, NULL, err);
+    assert_made(saver);
+    assert_ptr_equal(bly_saver_def(saver), bly_graph_saver_def(graph));
+    belay_saver_free(saver);
+    belay_graph_free(graph);
+    graph = load("tiny.meta");
+    assert_null(bly_graph_saver_def(graph));
+    saver = belay_saver_new(graph, NULL, err);
+    assert_made(saver);
+    assert_string_equal(bly_saver_def(saver)->save_tensor_name, "save/Identity:0");
+    assert_int_equal(bly_graph_savers_count(graph), 1);
+    belay_saver_free(saver);
+    belay_graph_free(graph);
+    static const uint8_t no_nodes[] = {0x12, 0x00};
+    graph = bly_graph_from_bytes("empty.meta", no_nodes, sizeof no_nodes, err);
+    assert_made(graph);
+    log_start();
+    saver = belay_saver_new(graph, NULL, err);
+    assert_made(saver);
+    assert_null(bly_saver_def(saver));
+    assert_logged("I empty.meta has no variables to save");
+    belay_saver_free(saver);
+    belay_graph_free(graph);
+}
+
+/* MG-29 as Python's save() has it by default: other savers stay, and the SaverDef is that of the
+ * one that saves. MG-30. */
+static void test_saver_save__writes_the_whole_graph_or_says_that_it_is_too_large(void **state) {
+    (void)state;
+    const char *folder = work_folder("exported");
+    belay_saver_options options = build_with(0, NULL, NULL);
+    struct saving s = {.p = chief_unfinished("plain_saver.meta")};
+    s.saver = belay_saver_new(s.p.graph, &options, err);
+    assert_made(s.saver);
+    assert_ok(bly_graph_add_bytes_to_collection(s.p.graph, "large", "x", 1, err));
+    prepare_now(&s.p);
+    s.session = s.p.session;
+    save(&s, folder, 1);
+    belay_graph *again = belay_graph_load(in_folder(folder, "model.ckpt-1.meta"), NULL, err);
+    assert_made(again);
+    assert_string_equal(bly_graph_saver_def(again)->restore_op_name, "save_1/restore_all");
+    assert_true(belay_graph_has_op(again, "save/restore_all"));
+    belay_graph_free(again);
+    const Bly__CollectionDef *large = bly_graph_collection(s.p.graph, "large");
+    large->bytes_list->value[0].len = (size_t)3 << 30; /* nobody reads it */
+    assert_fails(
+        BELAY_INVALID_ARGUMENT, "larger than 2 GB",
+        belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"), 2, NULL, NULL, err));
+    large->bytes_list->value[0].len = 1;
+    assert_false(has_file(folder, "model.ckpt-2.meta"));
+    assert_ok(belay_saver_restore(s.saver, s.session, in_folder(folder, "model.ckpt-2"), err));
+    stop(&s);
+}
+
 static void test_saver_calls__refuse_null(void **state) {
     (void)state;
     struct saving s = start("tiny.meta");
@@ -613,9 +901,18 @@ int main(void) {
         cmocka_unit_test(test_saver_save__says_so_where_the_folder_cannot_be_written),
         cmocka_unit_test(test_saver_save__leaves_nothing_behind_where_the_disk_is_full),
         cmocka_unit_test(test_saver_save__removes_what_a_killed_process_left),
+        cmocka_unit_test(test_saver_save__takes_back_what_it_renamed_where_another_file_cannot_be),
         cmocka_unit_test(test_saver_save__replaces_a_checkpoint_of_the_same_name_or_leaves_it),
         cmocka_unit_test(test_saver_new__makes_an_empty_saver_where_there_is_nothing_to_save),
         cmocka_unit_test(test_saver_new__refuses_what_it_cannot_use),
+        cmocka_unit_test(test_saver_new__builds_the_saver_that_python_would),
+        cmocka_unit_test(test_saver_save__without_shards_writes_what_restores),
+        cmocka_unit_test(test_saver_save__names_checkpoints_as_asked),
+        cmocka_unit_test(test_saver_new__covers_the_variables_that_are_listed),
+        cmocka_unit_test(test_saver_new__restores_listed_variables_of_other_graphs),
+        cmocka_unit_test(test_saver_new__refuses_lists_that_make_no_sense),
+        cmocka_unit_test(test_saver_new__takes_the_saver_that_the_graph_came_with),
+        cmocka_unit_test(test_saver_save__writes_the_whole_graph_or_says_that_it_is_too_large),
         cmocka_unit_test(test_saver_calls__refuse_null),
     };
     return cmocka_run_group_tests(tests, session_run_set_up, session_run_tear_down);

@@ -920,6 +920,20 @@ static void test_contact__waits_for_a_target_that_comes_up(void **state) {
     part(&m);
 }
 
+/* A session that comes to be after its caller has gone is not left on the target. */
+static void test_contact__closes_what_comes_too_late(void **state) {
+    (void)state;
+    struct meeting m;
+    meet(&m, SCRIPTED_SILENT);
+    bly_thread *thread = bly_thread_start("up", come_up, NULL, NULL);
+    assert_int_equal(contact(&m, INT64_C(5000000)), BELAY_DEADLINE_EXCEEDED);
+    assert_int_equal(scripted_count("TF_CloseSession"), 0);
+    bly_thread_join(thread);
+    stepped_clock_settle();
+    assert_int_equal(scripted_count("TF_CloseSession"), 1);
+    part(&m);
+}
+
 static void test_contact__returns_what_tensorflow_says(void **state) {
     (void)state;
     struct meeting m;
@@ -1062,6 +1076,7 @@ int main(void) {
         TEST(test_contact__has_a_reason_after_a_short_wait_too),
         TEST(test_contact__ends_at_a_stop),
         TEST(test_contact__waits_for_a_target_that_comes_up),
+        TEST(test_contact__closes_what_comes_too_late),
         TEST(test_contact__returns_what_tensorflow_says),
         TEST(test_contact__without_memory_fails_and_releases),
         TEST(test_address__is_split_as_tensorflow_does),

@@ -508,6 +508,11 @@ static void test_hook__fetch_of_what_is_fed_is_the_feed__BUG_67(void **state) {
     belay_tensor *x = number(2.25f);
     assert_ok(f, belay_step_run(step, &x, NULL, f->err));
     assert_true(a.values[0] == 2.25 && a.values[1] == 2.25);
+    /* TensorFlow itself would refuse it: x is named once, as a feed. */
+    const char *line = scripted_run_line(scripted_run_count() - 1);
+    const char *feed = strstr(line, "feed x:0");
+    assert_non_null(feed);
+    assert_ptr_equal(strstr(line, "x:0"), feed + strlen("feed "));
     belay_tensor_free(x);
     close_session(f);
     free_hooks(f);
