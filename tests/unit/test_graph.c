@@ -189,6 +189,19 @@ static void test_variables__must_fit_the_graph(void **state) {
                   "the value 'w/Read:0' of variable 'w'");
 }
 
+/* MG-24: an exporter that knew no trainable info leaves it to the collection. */
+static void test_variables__are_trainable_by_their_collection(void **state) {
+    (void)state;
+    belay_graph *graph = make("v = VarHandleOp() dtype=float shape=[] shared_name=\"v\"\n"
+                              "w = VarHandleOp() dtype=float shape=[] shared_name=\"w\"\n"
+                              "variable v in variables: trainable=0\n"
+                              "variable w in variables, trainable_variables: trainable=0\n");
+    assert_int_equal(belay_graph_variable_count(graph), 2);
+    assert_false(belay_graph_variable(graph, 0)->is_trainable);
+    assert_true(belay_graph_variable(graph, 1)->is_trainable);
+    belay_graph_free(graph);
+}
+
 /* MG-27 */
 static void test_load__refuses_unbound_inputs(void **state) {
     (void)state;
@@ -259,6 +272,27 @@ static void test_problems__name_what_collections_lack_or_have_twice(void **state
     assert_false(has_problem(graph, "train_op"));
     assert_true(has_problem(graph, "'init_op' has 2 members"));
     assert_true(has_problem(graph, "'losses' names 'gone:0', which is not in the graph"));
+    belay_graph_free(graph);
+}
+
+/* SC-10: initialisers of the local variables, and tables; nothing of the global ones. */
+static void test_local_init_op__includes_tables(void **state) {
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    belay_graph *graph =
+        make(SCRIPTED_GLOBAL_STEP "seen = VarHandleOp() dtype=int64 shape=[] shared_name=\"seen\"\n"
+                                  "seen/Assign = AssignVariableOp(seen, one) dtype=int64\n"
+                                  "variable seen in local_variables: initializer=seen/Assign\n"
+                                  "table = HashTableV2() key_dtype=string value_dtype=int64\n"
+                                  "keys = Const() dtype=string value=[\"a\"]\n"
+                                  "values = Const() dtype=int64 value=[1]\n"
+                                  "fill = InitializeTableV2(table, keys, values)\n"
+                                  "collection table_initializer: fill\n");
+    TF_Operation *runs[4] = {NULL}, *op = bly_build_local_init_op(graph, &err);
+    assert_non_null(op);
+    assert_int_equal(graph->rt->OperationGetControlInputs(op, runs, 4), 2);
+    assert_string_equal(graph->rt->OperationName(runs[0]), "seen/Assign");
+    assert_string_equal(graph->rt->OperationName(runs[1]), "fill");
     belay_graph_free(graph);
 }
 
@@ -385,10 +419,12 @@ int main(void) {
         TEST(test_collections__hold_ops_and_tensors),
         TEST(test_variables__are_counted_once),
         TEST(test_variables__must_fit_the_graph),
+        TEST(test_variables__are_trainable_by_their_collection),
         TEST(test_load__refuses_unbound_inputs),
         TEST(test_load__tolerates_odd_collections),
         TEST(test_problems__name_resources_that_nothing_fills),
         TEST(test_problems__name_what_collections_lack_or_have_twice),
+        TEST(test_local_init_op__includes_tables),
         TEST(test_graph__lives_as_long_as_somebody_holds_it),
         TEST(test_device__has_one_spelling),
         TEST(test_graph__survives_memory_running_out),
