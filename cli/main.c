@@ -4,6 +4,7 @@
 #include "output.h"
 #include "signals.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +117,17 @@ static int check_output(int code) {
     return code;
 }
 
+/* A closed standard stream would be given to the next file that is opened, a lock or an array, and
+ * progress would be written there. What takes its place refuses output, so that a result that
+ * nobody can read is still an error. */
+static void fill_standard_streams(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) != fd)
+            return;
+}
+
 int main(int argc, char **argv) {
+    fill_standard_streams();
     if (!cli_signals_start()) {
         cli_error("the system has no thread to give");
         return CLI_RETRY;

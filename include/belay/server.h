@@ -76,7 +76,7 @@ BELAY_API belay_code belay_server_begin(belay_server *server, belay_error *err);
  *     options.job_name = "worker";
  *     options.task_index = &index;
  *     belay_server *server = belay_server_start(&options, err);
- *     training.master = belay_server_target(server);
+ *     session_options.target = belay_server_target(server);
  */
 BELAY_API belay_server *belay_server_start(const belay_server_options *options, belay_error *err);
 

@@ -62,9 +62,10 @@ belay_code bly_make_directories(const char *path, belay_error *err) {
             continue;
         char was = *c;
         *c = '\0';
-        if (mkdir(copy, 0777) != 0 && !bly_is_directory(copy)) {
-            code = bly_fail_errno(err, errno == EEXIST ? ENOTDIR : errno, "cannot make folder %s",
-                                  copy);
+        int problem = mkdir(copy, 0777) == 0 ? 0 : errno;
+        if (problem && !bly_is_directory(copy)) {
+            code = bly_fail_errno(err, problem == EEXIST ? ENOTDIR : problem,
+                                  "cannot make folder %s", copy);
             break;
         }
         *c = was;

@@ -17,6 +17,11 @@ static belay_code find_checkpoint(belay_graph *graph, const char *folder, belay_
     if (code == BELAY_OK && bly_file_exists(index)) {
         graph->initial_checkpoint = prefix;
         prefix = NULL;
+    } else if (code == BELAY_OK && graph->variable_count > graph->local_count &&
+               bly_graph_saver_def(graph)) {
+        code = bly_fail(err, BELAY_DATA_LOSS,
+                        "%s has variables, but no %s to take their values from: export it again",
+                        folder, index);
     }
     bly_free(prefix);
     bly_free(index);

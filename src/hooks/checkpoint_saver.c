@@ -84,22 +84,22 @@ static belay_saver *get_saver(checkpoint_saver *hook, belay_session *session, be
 /* ---- one save ---- */
 
 /* With META_ONCE there is one .meta, and it goes along to the newest checkpoint: beside an old one
- * it would be deleted with it. */
-static void move_meta(checkpoint_saver *hook, const char *prefix, int written) {
+ * it would be deleted with it. So it goes before the save, which deletes. 0: it is lost. */
+static int move_meta(checkpoint_saver *hook, int64_t step) {
     BLY_LOCAL_ERROR(ignored);
-    bly_buf from = BLY_BUF_INIT, to = BLY_BUF_INIT;
-    int there = written;
-    if (!written && hook->meta_prefix) {
-        bly_buf_printf(&from, "%s.meta", hook->meta_prefix);
-        bly_buf_printf(&to, "%s.meta", prefix);
-        there = !from.failed && !to.failed &&
+    bly_buf from = BLY_BUF_INIT, to = BLY_BUF_INIT, prefix = BLY_BUF_INIT;
+    bly_buf_printf(&prefix, "%s-%lld", hook->save_path, (long long)step);
+    bly_buf_printf(&from, "%s.meta", hook->meta_prefix);
+    bly_buf_printf(&to, "%s.meta", bly_buf_text(&prefix));
+    int there = !from.failed && !to.failed && !prefix.failed &&
                 (strcmp(from.data, to.data) == 0 ||
                  bly_file_rename(from.data, to.data, &ignored) == BELAY_OK);
-    }
+    bly_free(hook->meta_prefix);
+    hook->meta_prefix = there ? bly_strdup(prefix.data) : NULL;
     bly_buf_free(&from);
     bly_buf_free(&to);
-    bly_free(hook->meta_prefix);
-    hook->meta_prefix = there ? bly_strdup(prefix) : NULL; /* NULL: the next save writes it anew */
+    bly_buf_free(&prefix);
+    return hook->meta_prefix != NULL;
 }
 
 static int has_meta(const checkpoint_saver *hook) {
@@ -123,16 +123,18 @@ static belay_code write_checkpoint(checkpoint_saver *hook, belay_session *sessio
     }
     int once = !(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF) &&
                (hook->flags & BELAY_CHECKPOINT_SAVER_META_ONCE);
-    int write_meta =
-        !(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF) && !(once && has_meta(hook));
+    int write_meta = !(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF) &&
+                     !(once && has_meta(hook) && move_meta(hook, step));
     if (!write_meta)
         options.flags |= BELAY_SAVE_NO_META_GRAPH;
     belay_code code =
         belay_saver_save(saver, session, hook->save_path, step, &options, &prefix, err);
     if (code != BELAY_OK || !prefix)
         return code; /* no prefix: the saver covers nothing, and wrote nothing */
-    if (once)
-        move_meta(hook, prefix, write_meta);
+    if (once && write_meta) {
+        bly_free(hook->meta_prefix);
+        hook->meta_prefix = bly_strdup(prefix); /* NULL: the next save writes it anew */
+    }
     /* Without the step, as TensorFlow writes it (HK-CKPT-11). */
     return belay_summary_writer_add_session_log(hook->events.writer, BELAY_SESSION_CHECKPOINT,
                                                 hook->save_path, NULL, step, err);

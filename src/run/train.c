@@ -1,11 +1,14 @@
 #define _POSIX_C_SOURCE 200809L
 #include "run/train_impl.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "checkpoint/state.h"
 #include "run/fresh.h"
 
 #include <belay/belay.h>
@@ -452,6 +455,20 @@ static int was_stopped(belay_training_run *run, const belay_error *err) {
            (err->code == BELAY_STOPPED || err->code == BELAY_CANCELLED);
 }
 
+/* A stop came while the first checkpoint was being written, and no step was finished: then none is
+ * left behind, and the next start is a new one. */
+static void remove_untrained(belay_training_run *run) {
+    BLY_LOCAL_ERROR(mine);
+    bly_buf state = BLY_BUF_INIT;
+    bly_buf_printf(&state, "%s/%s", run->options.dir, BLY_STATE_FILE);
+    if (!state.failed && unlink(state.data) == 0)
+        for (size_t i = belay_saver_last_checkpoint_count(run->saver); i-- > 0;)
+            if (bly_checkpoint_remove(belay_saver_last_checkpoint(run->saver, i), &mine) !=
+                BELAY_OK)
+                bly_warn("%s", mine.message);
+    bly_buf_free(&state);
+}
+
 static belay_code run_session(belay_training_run *run, belay_error *err) {
     belay_code code = take_folder(run, err);
     if (code != BELAY_OK)
@@ -466,7 +483,11 @@ static belay_code run_session(belay_training_run *run, belay_error *err) {
     }
     publish(run, session);
     bly_train_tell(run, BELAY_RUN_EVENT_STARTED);
-    return train(run, session, err);
+    code = train(run, session, err);
+    if (code == BELAY_OK && run->ending == BELAY_RUN_STOPPED && run->steps_done == 0 &&
+        run->resumed_from < 0)
+        remove_untrained(run);
+    return code;
 }
 
 static void write_stop(belay_training_run *run, const belay_error *err) {

@@ -266,8 +266,8 @@ static void test_close__returns_the_error_of_a_step_that_could_not_be_prepared(v
 
 /* ---- hooks that fail ---- */
 
-/* MS-04, MS-08, MS-11, HK-RUN-05, HK-RUN-07, HK-RUN-08, BUG-08, BUG-17, BUG-76: A fails, B is like
- * any other. */
+/* MS-04, MS-08, MS-11, HK-RUN-05, HK-RUN-07, HK-RUN-08:
+ * A fails, B is like any other. BUG-08, BUG-17, BUG-76. */
 static void test_hook__that_fails_ends_the_session_as_far_as_it_got(void **state) {
     (void)state;
     static const struct {
@@ -694,7 +694,8 @@ static belay_code fetch_nothing(struct probe *probe, enum point point, void *con
     return BELAY_OK;
 }
 
-/* HK-RUN-14, HK-RUN-15, HK-RUN-16, BUG-42: one run for all, and each gets its own. */
+/* MS-05, HK-RUN-13, HK-RUN-14, HK-RUN-15, HK-RUN-16, BUG-42: one run for all, and each gets its
+ * own. */
 static void test_step_run__merges_what_hooks_fetch(void **state) {
     (void)state;
     struct probe a = {.name = "A", .act = fetch_step}, b = {.name = "B", .act = fetch_nothing};
@@ -1079,7 +1080,7 @@ static belay_code count_init(void *self, belay_scaffold *scaffold, belay_session
     return BELAY_OK;
 }
 
-/* CR-03, CR-06, CR-09, MS-20, MS-44: one creator for several sessions, its scaffold's pieces used.
+/* CR-03, CR-06, CR-09, MS-18: one creator for several sessions, its scaffold's pieces used.
  */
 static void test_chief_session_creator__makes_sessions_of_one_scaffold(void **state) {
     (void)state;

@@ -376,7 +376,7 @@ static void test_saver_save__carries_position_and_metrics_in_the_manifest(void *
     stop(&s);
 }
 
-/* SV-39, MG-04, MG-32: the meta graph has the ops that belay added, and can be trained from. */
+/* SV-39, MG-32: the meta graph has the ops that belay added, and can be trained from. */
 static void test_saver_save__writes_a_meta_graph_that_loads_again(void **state) {
     (void)state;
     const char *folder = work_folder("meta");

@@ -208,16 +208,15 @@ static double worker_is_late_by(struct process *worker, int64_t ready_us) {
     return (double)(strtoll(text, NULL, 10) - ready_us) / 1e6;
 }
 
-/* SM-31, SM-32, CL-20: three processes. The worker is there first, and its session is on the same
+/* SM-31, SM-34, CL-20: three processes. The worker is there first, and its session is on the same
  * variables: what it trains is seen here. */
 static void test_wait_for_session__has_it_when_another_process_has_prepared_it(void **state) {
     (void)state;
     char target[128], text[512];
     struct process *server = start_server("worker=127.0.0.1:0", "worker", target, sizeof target);
     struct process *worker = start_worker(target, "60", "0.5");
-    /* The reason is what is not initialised (SM-34, SM-42). */
     read_up_to(worker, "Waiting for model to be ready.", text, sizeof text);
-    assert_non_null(strstr(text, "ariables not initialized: global_step"));
+    assert_non_null(strstr(text, "Variables not initialized: global_step"));
     nap_ms(2500); /* long enough for pauses to have grown */
     struct model_parts parts = make_parts(0);
     belay_session *session = prepare_on(&parts, target);
@@ -266,7 +265,7 @@ static void test_wait_for_session__ends_at_max_wait_secs_where_nobody_prepares(v
     double took = (double)(bly_now_us() - start) / 1e6;
     assert_true(took >= 2 && took < 3.5);
     assert_logged("Waiting for model to be ready. Ready_for_local_init_op:");
-    assert_logged("ariables not initialized: global_step");
+    assert_logged("Variables not initialized: global_step");
     /* It did not initialise anything itself. */
     int64_t step;
     belay_session *session = belay_session_open(parts.graph, &options, err);
@@ -302,7 +301,8 @@ static void test_wait_for_session__is_cancelled_from_another_thread(void **state
 
 /* ---- a server that is not there ---- */
 
-/* TO-10, SE-33: with operation_timeout_in_ms TensorFlow itself gives up. */
+/* SM-39, TO-10, SE-33: with operation_timeout_in_ms TensorFlow itself gives up, and that ends the
+ * wait. */
 static void test_wait_for_session__with_a_timeout_in_the_config_does_not_hang(void **state) {
     (void)state;
     static const uint8_t config[] = {0x58, 0xac, 0x02}; /* operation_timeout_in_ms: 300 */

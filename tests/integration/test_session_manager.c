@@ -275,12 +275,13 @@ static void test_prepare_session__does_not_initialise_what_it_restored(void **st
     prepared_free(&p);
 }
 
-/* SM-20, SM-21, SM-22, SM-42, SC-13, ER-15. */
+/* SM-20, SM-21, SM-22, SM-42, SM-45, SC-13, ER-15. */
 static void test_prepare_session__says_what_is_not_initialised(void **state) {
     (void)state;
     struct parts parts = parts_of("queue.meta");
     belay_session_manager *manager =
         manager_with(parts.graph, "nothing", parts.missing_local, parts.missing);
+    log_start();
     assert_not_made(BELAY_FAILED_PRECONDITION,
                     "Init operations did not make model ready for local_init. Init op: "
                     "global_step/Assign, init fn: None, error: Variables not initialized: ",
@@ -288,6 +289,7 @@ static void test_prepare_session__says_what_is_not_initialised(void **state) {
     assert_not_made(BELAY_FAILED_PRECONDITION, "seen", prepare_with(manager, "global_step/Assign"));
     assert_not_made(BELAY_FAILED_PRECONDITION, "Init op: None, init fn: None",
                     prepare_with(manager, NULL));
+    assert_false(logged("Running local_init_op."));
     belay_session_manager_free(manager);
     manager = manager_with(parts.graph, "nothing", NULL, parts.missing);
     assert_not_made(BELAY_FAILED_PRECONDITION,
@@ -388,7 +390,7 @@ static belay_session *recover_with(struct parts *parts, const char *folder, bela
     return session;
 }
 
-/* SM-26 to SM-30. */
+/* SM-25, SM-26, SM-27, SM-28, SM-29, SM-30. */
 static void test_recover_session__restores_and_says_whether_that_was_enough(void **state) {
     (void)state;
     uint32_t initialized;

@@ -284,8 +284,8 @@ static void run_steps(belay_monitored_session *session, int count) {
         assert_ok(belay_step_run(step, NULL, NULL, err));
 }
 
-/* MS-32, MS-28, HK-CKPT: chief-only hooks, then the session's own, then the user's; saves at the
- * start, every two steps, and at the end. */
+/* MS-32, HK-CKPT-05, HK-CKPT-07: chief-only hooks, then the session's own, then the user's; saves
+ * at the start, every two steps, and at the end. */
 static void test_training_session__puts_hooks_in_tensorflows_order(void **state) {
     (void)state;
     struct tracer user = {"U", 0}, chief = {"C", 0}, listening = {"L", 0};
@@ -348,8 +348,10 @@ static void test_training_session__writes_what_its_options_ask_for(void **state)
     options.log_step_count_steps = BELAY_OFF;
     assert_ok(belay_monitored_session_close(open_given(graph, &options, 3), err));
     assert_folder(folder, "");
-    /* Checkpoints alone, by the default of 600 s: at the start and at the end. */
+    /* Checkpoints alone, by the default of 600 s: at the start and at the end. A chief waits for
+     * nobody, so max_wait_secs is nothing to it (MS-37). */
     options.save_checkpoint_secs = 0;
+    options.max_wait_secs = 1e-9;
     assert_ok(belay_monitored_session_close(open_given(graph, &options, 3), err));
     assert_int_equal(files_with(folder, ".index"), 2);
     assert_true(has_file(folder, "model.ckpt-0.index"));

@@ -179,6 +179,11 @@ static void test_error_ST_04_ST_05__names_the_op_that_failed(void **state) {
     assert_string_equal(belay_error_op(&err), "dense/MatMul");
     assert_int_equal(belay_error_origin(&err), BELAY_ORIGIN_TENSORFLOW);
     assert_string_equal(belay_error_message(&err), "bad shape   [[{{node dense/MatMul}}]]");
+    BLY_LOCAL_ERROR(copy);
+    bly_error_copy(&copy, &err);
+    bly_error_prefix(&copy, "saving: ");
+    assert_string_equal(belay_error_op(&copy), "dense/MatMul");
+    assert_int_equal(belay_error_origin(&copy), BELAY_ORIGIN_TENSORFLOW);
     bly_fail_tensorflow(&err, BELAY_INTERNAL, "old [[Node: v/read = Identity[T=DT_FLOAT](v)]]");
     assert_string_equal(belay_error_op(&err), "v/read");
     bly_fail_tensorflow(&err, BELAY_INTERNAL, "no marker {{node");

@@ -182,7 +182,8 @@ static int64_t step_of(const struct fixture *f) {
 
 /* ---- runs that fail ---- */
 
-/* WS-06, WS-09, SD-08, MS-02, MS-18, HK-RUN-03: the caller sees nothing of it but a hook. */
+/* MS-20, MS-46, WS-06, WS-09, SD-08, MS-02, MS-18, HK-RUN-03: the caller sees nothing of it but a
+ * hook. */
 static void test_recovery__makes_a_new_session_and_repeats_the_run(void **state) {
     static const belay_code codes[] = {BELAY_UNAVAILABLE, BELAY_ABORTED};
     struct fixture *f = *state;
@@ -199,6 +200,7 @@ static void test_recovery__makes_a_new_session_and_repeats_the_run(void **state)
         assert_int_equal(f->probe.counts[BEFORE], 5); /* of the repeated run twice */
         assert_int_equal(f->probe.counts[AFTER], 4);
         assert_int_equal(scripted_alive().sessions, 1); /* the old one is gone */
+        assert_int_equal(log_capture_count("Graph was finalized."), i + 1); /* MS-44 */
         assert_true(belay_monitored_session_coordinator(f->session) == f->probe.coordinator);
         assert_int_equal(step_of(f), 2); /* without a checkpoint: from the start (CK-17) */
         assert_int_equal(belay_monitored_session_progress(f->session)->runs, 4);
@@ -278,7 +280,7 @@ static void test_recovery__keeps_a_stop_that_a_hook_asked_for(void **state) {
 
 /* ---- sessions that cannot be made ---- */
 
-/* WS-04, WS-05, WS-24, BUG-16, BUG-17: pauses grow; what was half made is closed. */
+/* WS-04, WS-05, WS-23, WS-24, BUG-16, BUG-17: pauses grow; what was half made is closed. */
 static void test_recovery__tries_again_until_a_session_can_be_made(void **state) {
     struct fixture *f = *state;
     scripted_fail_range("init", 1, 3, BELAY_UNAVAILABLE, "no route to host");
@@ -371,6 +373,7 @@ static void test_recovery__that_failed_for_good_is_the_sessions_error(void **sta
     assert_int_equal(scripted_count("TF_NewSession"), sessions);
     assert_int_equal(scripted_alive().sessions, 0);
     assert_null(belay_monitored_session_coordinator(f->session));
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1); /* WS-02 */
     assert_error(f, close_session(f), BELAY_DATA_LOSS, "the hook's own");
     assert_int_equal(f->probe.counts[END], 0);
 }
@@ -390,6 +393,7 @@ static void test_recovery__heeds_what_a_helper_thread_reported(void **state) {
     report(f, BELAY_UNAVAILABLE);
     assert_int_equal(belay_monitored_session_should_stop(f->session), 0);
     assert_int_equal(f->probe.counts[CREATE], 2);
+    assert_int_equal(belay_coordinator_should_stop(f->probe.coordinator), 0); /* WS-16 */
     assert_int_equal(run(f), BELAY_OK);
     report(f, BELAY_ABORTED);
     scripted_fail("train", (int)scripted_count("train") + 1, BELAY_CANCELLED, "looks like this");
@@ -444,13 +448,14 @@ static void test_recovery__follows_a_queue_runner_that_lost_its_task(void **stat
 
 /* ---- servers ---- */
 
-/* BUG-69's other side, CK: it goes back to the checkpoint, and says so. */
+/* It goes back to the checkpoint, and says so. */
 static void test_recovery__goes_back_to_the_checkpoint(void **state) {
     struct fixture *f = *state;
     double value;
     f->target = REMOTE;
     f->checkpoint_dir = f->folder;
     open_on(f, MODEL);
+    assert_int_equal(stepped_clock_now_ms(), 0); /* CR-08: it does not wait for a checkpoint */
     for (int i = 0; i < 3; i++)
         assert_int_equal(run(f), BELAY_OK);
     /* A saver of the test's own stands for the hook. */
@@ -476,18 +481,23 @@ static void test_recovery__goes_back_to_the_checkpoint(void **state) {
     assert_int_equal(close_session(f), BELAY_OK);
 }
 
-/* Design, section 8: closing a session whose server does not answer is left to a helper thread. */
+/* Design, section 8: closing a session whose server does not answer is left to a helper thread.
+ * MS-17, TO-04: after 120 s where nothing else is said. */
 static void test_close__does_not_wait_for_a_server_that_is_gone(void **state) {
+    static const double grace[] = {7, 0};
+    static const int64_t waited_ms[] = {7000, 120000};
     struct fixture *f = *state;
     f->target = REMOTE;
-    f->grace_secs = 7;
-    open_on(f, MODEL);
-    assert_int_equal(run(f), BELAY_OK);
-    scripted_hang("TF_CloseSession", (int)scripted_count("TF_CloseSession") + 1);
-    int64_t started = stepped_clock_now_ms();
-    assert_int_equal(close_session(f), BELAY_OK);
-    assert_int_equal(stepped_clock_now_ms() - started, 7000);
-    assert_int_equal(log_capture_count("did not close within 7 s; it is left to itself"), 1);
+    for (size_t i = 0; i < 2; i++) {
+        f->grace_secs = grace[i];
+        open_on(f, MODEL);
+        assert_int_equal(run(f), BELAY_OK);
+        scripted_hang("TF_CloseSession", (int)scripted_count("TF_CloseSession") + 1);
+        int64_t started = stepped_clock_now_ms();
+        assert_int_equal(close_session(f), BELAY_OK);
+        assert_int_equal(stepped_clock_now_ms() - started, waited_ms[i]);
+        assert_int_equal(log_capture_count("it is left to itself"), i + 1);
+    }
     scripted_release();
 }
 
@@ -559,7 +569,27 @@ static void test_worker__gives_up_at_its_deadline(void **state) {
     assert_error(f, belay_error_code(f->err), BELAY_DEADLINE_EXCEEDED,
                  "Session was not ready after waiting 1800 secs.");
     assert_int_equal(stepped_clock_now_ms(), 1800000);
+    assert_in_range(scripted_count("TF_NewSession"), 1800 / 30, 1800 / 30 + 15); /* CR-07 */
     assert_int_equal(scripted_alive().sessions, 0);
+}
+
+/* TO-02. */
+static void test_prepare_session__waits_two_hours_for_a_checkpoint(void **state) {
+    struct fixture *f = *state;
+    f->graph = scripted_graph(MODEL, f->err);
+    belay_saver *saver = belay_saver_new(f->graph, NULL, f->err);
+    belay_session_manager *manager = belay_session_manager_new(f->graph, NULL, f->err);
+    belay_prepare_options options = BELAY_PREPARE_OPTIONS_INIT;
+    options.saver = saver;
+    options.checkpoint_dir = f->folder;
+    options.init_op = "init";
+    options.flags = BELAY_PREPARE_WAIT_FOR_CHECKPOINT;
+    assert_null(belay_session_manager_prepare_session(manager, &options, NULL, f->err));
+    assert_error(f, belay_error_code(f->err), BELAY_DEADLINE_EXCEEDED, "after waiting 7200 secs");
+    assert_int_equal(stepped_clock_now_ms(), 7200000);
+    assert_int_equal(scripted_count("init"), 0);
+    belay_session_manager_free(manager);
+    belay_saver_free(saver);
 }
 
 /* ---- no memory ---- */
@@ -708,6 +738,7 @@ int main(void) {
         TEST(test_close__does_not_wait_for_a_server_that_is_gone),
         TEST(test_worker__joins_soon_after_the_chief_made_the_model_ready),
         TEST(test_worker__gives_up_at_its_deadline),
+        TEST(test_prepare_session__waits_two_hours_for_a_checkpoint),
         TEST(test_monitored_session__without_memory_is_an_error_and_no_more),
         TEST(test_saver__without_memory_leaves_what_was_there),
         TEST(test_restore__without_memory_takes_nothing_else),
