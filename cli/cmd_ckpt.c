@@ -74,7 +74,17 @@ static void state_text(const belay_checkpoint_info *c, char *text, size_t room) 
              c->problem ? c->problem : "");
 }
 
-static void print_list(const belay_checkpoint_list *list) {
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* `only`: the base name of the one that was asked for; NULL: all of the folder. */
+static int is_wanted(const belay_checkpoint_info *c, const char *only) {
+    return !only || !strcmp(base_name(c->prefix), only);
+}
+
+static void print_list(const belay_checkpoint_list *list, const char *only) {
     static const char *const headings[] = {"step", "size", "saved", "checkpoint", "state"};
     cli_table *table = cli_table_new(5, headings);
     cli_table_align_right(table, 0);
@@ -82,6 +92,8 @@ static void print_list(const belay_checkpoint_list *list) {
     for (size_t i = 0; i < belay_checkpoint_list_count(list); i++) {
         const belay_checkpoint_info *c = belay_checkpoint_list_at(list, i);
         char step[32] = "-", size[32], saved[64], state[512];
+        if (!is_wanted(c, only))
+            continue;
         if (c->step >= 0)
             snprintf(step, sizeof step, "%" PRId64, c->step);
         cli_size_text(c->size_bytes, size, sizeof size);
@@ -93,10 +105,12 @@ static void print_list(const belay_checkpoint_list *list) {
     cli_table_free(table);
 }
 
-static json_t *list_json(const belay_checkpoint_list *list) {
+static json_t *list_json(const belay_checkpoint_list *list, const char *only) {
     json_t *all = json_array();
     for (size_t i = 0; i < belay_checkpoint_list_count(list); i++) {
         const belay_checkpoint_info *c = belay_checkpoint_list_at(list, i);
+        if (!is_wanted(c, only))
+            continue;
         json_t *one = json_object();
         json_object_set_new(one, "prefix", cli_json_text(c->prefix));
         json_object_set_new(one, "step", c->step >= 0 ? json_integer(c->step) : json_null());
@@ -112,21 +126,62 @@ static json_t *list_json(const belay_checkpoint_list *list) {
     return all;
 }
 
-static int ls(const values *v, const char *const *arguments, belay_error *err) {
-    belay_checkpoint_list *list = belay_checkpoint_list_load(arguments[0], err);
-    if (!list)
-        return report(err);
+/* The folder to list: RUN, or that of PREFIX, which then becomes *out_only. To be freed with
+ * free(). */
+static char *find_folder(char *prefix, const char **out_only) {
+    *out_only = NULL;
+    if (is_folder(prefix))
+        return cli_copy(prefix);
+    *out_only = base_name(prefix);
+    size_t len = (size_t)(*out_only - prefix);
+    char *folder = cli_copy(len ? prefix : ".");
+    if (len)
+        folder[len > 1 ? len - 1 : 1] = '\0';
+    return folder;
+}
+
+static int has_wanted(const belay_checkpoint_list *list, const char *only) {
+    for (size_t i = 0; i < belay_checkpoint_list_count(list); i++)
+        if (is_wanted(belay_checkpoint_list_at(list, i), only))
+            return 1;
+    return 0;
+}
+
+static int print_folder(const values *v, const belay_checkpoint_list *list, const char *given,
+                        const char *only) {
     const char *problem = belay_checkpoint_list_state_problem(list);
     if (problem)
         cli_progress_line(BELAY_LOG_WARNING, problem);
+    if (only && !has_wanted(list, only)) {
+        cli_error("there is no folder and no checkpoint %s", given);
+        return CLI_FAILED;
+    }
     if (v->json)
-        cli_print_json(list_json(list));
+        cli_print_json(list_json(list, only));
     else if (!belay_checkpoint_list_count(list))
-        cli_say("no checkpoints in %s", arguments[0]);
+        cli_say("no checkpoints in %s", given);
     else
-        print_list(list);
-    belay_checkpoint_list_free(list);
+        print_list(list, only);
     return CLI_OK;
+}
+
+static int ls(const values *v, const char *const *arguments, belay_error *err) {
+    const char *only;
+    char *given = is_folder(arguments[0]) ? cli_copy(arguments[0]) : find_prefix(arguments[0], err);
+    char *folder = find_folder(given, &only);
+    int code;
+    belay_checkpoint_list *list = NULL;
+    if (only && !is_folder(folder)) {
+        cli_error("there is no folder and no checkpoint %s", given);
+        code = CLI_FAILED;
+    } else {
+        list = belay_checkpoint_list_load(folder, err);
+        code = list ? print_folder(v, list, given, only) : report(err);
+    }
+    belay_checkpoint_list_free(list);
+    free(folder);
+    free(given);
+    return code;
 }
 
 /* --- show ------------------------------------------------------------------------------------- */

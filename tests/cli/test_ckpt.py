@@ -37,6 +37,12 @@ class Ckpt(Case):
         self.assertEqual([c["latest"] for c in listed], [False, False, True])
         self.assertTrue(all(c["complete"] for c in listed))
 
+    def test_ls_of_a_prefix_lists_that_one(self):
+        for given in ("model.ckpt-6", "model.ckpt-6.index"):
+            told = json.loads(self.ckpt("ls", self.run_dir / given, "--json").stdout)
+            self.assertEqual([c["step"] for c in told], [6])
+        self.fails(1, "ckpt", "ls", self.run_dir / "model.ckpt-99", saying="model.ckpt-99")
+
     def test_ls_of_what_is_not_there(self):
         self.fails(1, "ckpt", "ls", self.dir / "none", saying="none")
         (self.dir / "empty").mkdir()
