@@ -186,23 +186,6 @@ TF_Tensor *bly_string_tensor(const bly_runtime *rt, const char *text) {
     return tensor;
 }
 
-belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, const char *path,
-                                     TF_Output output, TF_Tensor **out, const TF_Operation *target,
-                                     belay_error *err) {
-    TF_Tensor *value = bly_string_tensor(session->rt, path);
-    if (!value)
-        return bly_fail_memory(err);
-    TF_Tensor *fetched = NULL;
-    belay_code code = bly_session_run(session, NULL, &feed, &value, 1, &output, &fetched,
-                                      output.oper ? 1 : 0, &target, target ? 1 : 0, NULL, err);
-    session->rt->DeleteTensor(value);
-    if (out)
-        *out = fetched;
-    else if (fetched)
-        session->rt->DeleteTensor(fetched);
-    return code;
-}
-
 belay_code belay_session_global_step(belay_session *session, int64_t *out_step, belay_error *err) {
     TF_Tensor *value = NULL;
     *out_step = -1;

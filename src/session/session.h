@@ -39,12 +39,6 @@ belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, be
 belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor **out,
                              belay_error *err);
 
-/* Feeds one string scalar, then fetches `output` (oper NULL: none) and runs `target` (NULL: none).
- * For savers. */
-belay_code bly_session_run_with_path(belay_session *session, TF_Output feed, const char *path,
-                                     TF_Output output, TF_Tensor **out, const TF_Operation *target,
-                                     belay_error *err);
-
 /* TensorFlow's form of the options; the caller deletes it. NULL on error. */
 TF_SessionOptions *bly_session_options_make(const bly_runtime *rt,
                                             const belay_session_options *options, belay_error *err);

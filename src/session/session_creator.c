@@ -139,10 +139,6 @@ belay_graph *bly_session_creator_graph(belay_session_creator *creator) {
     return creator->scaffold->graph;
 }
 
-belay_scaffold *bly_session_creator_scaffold(belay_session_creator *creator) {
-    return creator->scaffold;
-}
-
 static belay_code need_manager(belay_session_creator *creator, belay_error *err) {
     belay_session_manager_options options = BELAY_SESSION_MANAGER_OPTIONS_INIT;
     belay_scaffold *scaffold = creator->scaffold;

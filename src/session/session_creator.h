@@ -17,6 +17,5 @@ belay_session *bly_session_creator_create(belay_session_creator *creator, const 
                                           uint32_t *out_restored, belay_error *err);
 
 belay_graph *bly_session_creator_graph(belay_session_creator *creator);
-belay_scaffold *bly_session_creator_scaffold(belay_session_creator *creator);
 
 #endif
