@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "runtime/fpu.h"
 #include "wire/config.pb-c.h"
 
 #include <string.h>
@@ -317,6 +318,7 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
         return merged ? put_fed(run, asked, err) : BELAY_OK;
     const TF_Buffer *options = step->tuner.in_caller ? hooked->in_caller_options : NULL;
     int64_t started = step->tuner.measuring ? bly_now_us() : 0;
+    bly_fpu_mode callers = step->tuner.in_caller ? bly_fpu_enter() : 0;
     if (merged)
         rt->SessionRun(hooked->session->tf, options, run->inputs, run->in, (int)run->input_count,
                        run->asked, run->values, (int)asked, step->targets, (int)step->target_count,
@@ -325,6 +327,8 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
         rt->SessionRun(hooked->session->tf, options, step->request.inputs, step->in,
                        (int)step->request.feed_count, step->outputs, step->values, (int)asked,
                        step->targets, (int)step->target_count, NULL, hooked->status);
+    if (step->tuner.in_caller)
+        bly_fpu_leave(callers);
     belay_code code = (belay_code)rt->GetCode(hooked->status);
     if (code != BELAY_OK) {
         bly_fail_tensorflow(err, code, rt->Message(hooked->status));

@@ -111,6 +111,14 @@ def tiny(path):
     export_graph(path, train_op=increment(global_step()))
 
 
+@graph("halve.meta", "bare; feeds x float32 []; fetches half:0 = x / 2; counts the global step")
+def halve(path):
+    train = increment(global_step())
+    x = tf1.placeholder(tf.float32, [], name="x")
+    tf.multiply(x, 0.5, name="half")
+    export_graph(path, train_op=train)
+
+
 @graph("tiny_final.meta", "tiny, finalised: saver, init_op, ready_op in collections", has_saver=True)
 def tiny_final(path):
     train = increment(global_step())

@@ -102,6 +102,42 @@ static int new_trace(void **state) {
     return 0;
 }
 
+/* ---- how a step is run ---- */
+
+/* Half of a number so small that the result has no leading one. */
+static float half_of_a_denormal(belay_threads threads) {
+    belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    options.threads = threads;
+    belay_graph *graph = load("halve.meta");
+    belay_monitored_session *session = belay_monitored_session_open(graph, &options, err);
+    assert_made(session);
+    belay_step *step =
+        belay_step_prepare(session, (const char *[]){"x", NULL}, (const char *[]){"half:0", NULL},
+                           (const char *[]){"train", NULL}, err);
+    assert_made(step);
+    float smallest = 1.2e-38F;
+    belay_tensor *x = belay_tensor_new(BELAY_FLOAT, NULL, 0, err), *half = NULL;
+    assert_made(x);
+    memcpy(belay_tensor_data(x), &smallest, sizeof smallest);
+    assert_ok(belay_step_run(step, &x, &half, err));
+    float result = *(const float *)belay_tensor_data(half);
+    belay_tensor_free(x);
+    belay_tensor_free(half);
+    assert_ok(belay_monitored_session_close(session, err));
+    belay_graph_free(graph);
+    return result;
+}
+
+/* Which threads are used must not change a bit of the result. */
+static void test_step__flushes_denormals_in_either_thread(void **state) {
+    (void)state;
+    volatile float smallest = 1.2e-38F;
+    assert_true(smallest / 2 != 0); /* this thread keeps them */
+    assert_true(half_of_a_denormal(BELAY_THREADS_POOL) == 0);
+    assert_true(half_of_a_denormal(BELAY_THREADS_CALLER) == 0);
+    assert_true(smallest / 2 != 0);
+}
+
 /* ---- opening ---- */
 
 /* Opens a session on `graph` with up to two probes. Their hooks belong to the session alone. */
@@ -1144,6 +1180,7 @@ static void test_worker_session_creator__waits_for_the_chief(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, new_trace)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_step__flushes_denormals_in_either_thread),
         TEST(test_monitored_session__calls_hooks_in_their_order),
         TEST(test_monitored_session_open__has_defaults_for_everything),
         TEST(test_monitored_session_open__checks_its_options),

@@ -2,6 +2,7 @@
 #include "scripted_runtime.h"
 
 #include "base/error.h"
+#include "runtime/fpu.h"
 #include "session/step.h"
 
 #include <setjmp.h>
@@ -145,6 +146,30 @@ static void test_step__is_never_run_in_the_calling_thread_where_that_would_hurt(
     assert_false(runs_in_caller(MODEL SCRIPTED_QUEUE, NULL, NULL, 0));
 }
 
+/* ---- the floating-point mode of a run in the calling thread ---- */
+
+static void note_mode(void *self) {
+    *(unsigned int *)self = _mm_getcsr();
+}
+
+#define STATUS_FLAGS 0x3fu
+
+/* A host that traps divisions by zero and rounds down: TensorFlow computes as in its own threads,
+ * and the host finds its mode again. */
+static void test_step__in_the_calling_thread_has_tensorflow_s_floating_point_mode(void **state) {
+    const unsigned int hosts = (0x1f80u & ~0x0200u) | 0x2000u;
+    unsigned int before = _mm_getcsr(), inside = 0, after;
+    (void)state;
+    scripted_call("train", 1, note_mode, &inside);
+    _mm_setcsr(hosts);
+    int in_caller_thread = runs_in_caller(MODEL, NULL, NULL, 0);
+    after = _mm_getcsr();
+    _mm_setcsr(before);
+    assert_true(in_caller_thread);
+    assert_int_equal(inside & ~STATUS_FLAGS, BLY_FPU_TENSORFLOW);
+    assert_int_equal(after & ~STATUS_FLAGS, hosts);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tuner__keeps_to_what_it_was_told),
@@ -152,6 +177,9 @@ int main(void) {
         cmocka_unit_test(test_tuner__does_not_count_the_first_runs),
         cmocka_unit_test_setup_teardown(
             test_step__is_never_run_in_the_calling_thread_where_that_would_hurt, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_step__in_the_calling_thread_has_tensorflow_s_floating_point_mode, set_up,
+            tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
