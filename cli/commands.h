@@ -11,6 +11,7 @@ extern const cli_command cli_graph;
 extern const cli_command cli_doctor;
 extern const cli_command cli_ckpt;
 extern const cli_command cli_server;
+extern const cli_command cli_events;
 
 /* What `train` and `eval` share. */
 

@@ -14,12 +14,11 @@
     static const cli_command name = {#name, arguments, summary, NULL, NULL, 0, 0, -1, NULL}
 
 NOT_BUILT(launch, "[--ps N] [--workers N] -- belay train ...", "A whole cluster on this machine.");
-NOT_BUILT(events, "ls|cat FILE-or-RUN", "Event files, without TensorFlow.");
 NOT_BUILT(report, "RUN", "Where the run's time went, across restarts.");
 
 static const cli_command *const commands[] = {
-    &cli_train,  &cli_eval,   &cli_export, &cli_ckpt, &cli_graph,
-    &cli_doctor, &cli_server, &launch,     &events,   &report,
+    &cli_train,  &cli_eval,   &cli_export, &cli_ckpt,   &cli_graph,
+    &cli_doctor, &cli_server, &launch,     &cli_events, &report,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 

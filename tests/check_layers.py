@@ -16,7 +16,7 @@ BELOW = {
     "graph": "base wire runtime",
     "observe": "base wire",
     "cluster": "base wire runtime graph",
-    "summary": "base wire",
+    "summary": "base wire runtime graph",
     "checkpoint": "base wire runtime graph",
     "session": "base wire runtime graph cluster observe checkpoint",
     "run": "base wire runtime input graph cluster observe summary checkpoint session",
@@ -25,7 +25,7 @@ BELOW = {
 # Public header -> the folder that implements it. Whoever may include the folder may include the header.
 OWNER = {
     "export": "base", "error": "base", "log": "base", "dtype": "base",
-    "runtime": "runtime", "tensor": "runtime", "input": "input", "graph": "graph", "summary": "summary",
+    "runtime": "runtime", "tensor": "runtime", "input": "input", "graph": "graph", "summary": "summary", "events": "summary",
     "checkpoint": "checkpoint", "saver": "checkpoint", "session": "session", "coordinator": "session",
     "scaffold": "session", "session_manager": "session", "hook": "session", "monitored_session": "session",
     "hooks": "hooks", "run": "run", "server": "cluster", "cluster": "cluster", "observe": "observe",

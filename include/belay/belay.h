@@ -24,6 +24,7 @@
 #include <belay/coordinator.h>
 #include <belay/dtype.h>
 #include <belay/error.h>
+#include <belay/events.h>
 #include <belay/export.h>
 #include <belay/graph.h>
 #include <belay/hook.h>

@@ -137,6 +137,9 @@ belay_code bly_record_next(const unsigned char **data, size_t *len, const unsign
     uint64_t size = get_le(at, 8);
     if (bly_crc32c_mask(bly_crc32c(0, at, 8)) != get_le(at + 8, 4))
         return bly_fail(err, BELAY_DATA_LOSS, "the length of a record is damaged");
+    if (size > BLY_EVENT_MOST)
+        return bly_fail(err, BELAY_DATA_LOSS, "a record of %llu bytes is larger than any event",
+                        (unsigned long long)size);
     if (*len - BLY_RECORD_HEAD < BLY_RECORD_TAIL || size > *len - BLY_RECORD_HEAD - BLY_RECORD_TAIL)
         return bly_fail(err, BELAY_OUT_OF_RANGE, "the last record is not complete");
     at += BLY_RECORD_HEAD;

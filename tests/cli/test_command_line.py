@@ -104,7 +104,7 @@ class Mistakes(Case):
         self.fails(2, "ckpt", "diff", "a", saying="usage: belay ckpt diff")
 
     def test_what_is_not_built_says_so(self):
-        for verb in ("launch", "events", "report"):
+        for verb in ("launch", "report"):
             self.fails(2, verb, "x", saying=f"'belay {verb}' is not built yet")
         for action in ("prune", "pin", "unpin"):
             self.fails(2, "ckpt", action, "run", saying=f"'belay ckpt {action}' is not built yet")
