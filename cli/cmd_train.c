@@ -269,6 +269,10 @@ static void say_start(const belay_training_run *run) {
     } else {
         cli_progress_event("started", belay_training_run_start_step(run), "started a new training");
     }
+    if (!belay_training_run_loss_name(run))
+        cli_progress_event("no_loss", -1,
+                           "no loss is known, so none is shown and nothing looks for NaN; --loss "
+                           "NAME names it");
 }
 
 static void watch(void *self, belay_training_run *run, belay_run_event event,

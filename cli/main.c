@@ -134,5 +134,7 @@ int main(int argc, char **argv) {
     /* TensorFlow tells of its start at length; errors still come through. It reads this when it is
      * loaded. */
     setenv("TF_CPP_MIN_LOG_LEVEL", "2", 0);
-    return check_output(dispatch(argc, argv));
+    int code = check_output(dispatch(argc, argv));
+    cli_signals_end();
+    return code;
 }

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 static sigset_t taken; /* set before the thread runs */
+static pthread_t thread;
+static atomic_int is_ending;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int asks;                  /* guarded by lock: a signal asks, it does not end the process */
 static belay_training_run *asked; /* guarded by lock */
@@ -54,7 +56,7 @@ static void *body(void *self) {
     int interrupts = 0, terminations = 0, number;
     int64_t interrupted_ms = 0, terminated_ms = 0;
     (void)self;
-    while (!sigwait(&taken, &number)) {
+    while (!sigwait(&taken, &number) && !atomic_load(&is_ending)) {
         if (number == SIGINT)
             take(number, &interrupts, &interrupted_ms);
         else if (number == SIGTERM)
@@ -66,13 +68,18 @@ static void *body(void *self) {
 }
 
 int cli_signals_start(void) {
-    pthread_t thread;
     sigemptyset(&taken);
     sigaddset(&taken, SIGTERM);
     sigaddset(&taken, SIGINT);
     sigaddset(&taken, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &taken, NULL);
-    return pthread_create(&thread, NULL, body, NULL) == 0 && pthread_detach(thread) == 0;
+    return pthread_create(&thread, NULL, body, NULL) == 0;
+}
+
+void cli_signals_end(void) {
+    atomic_store(&is_ending, 1);
+    pthread_kill(thread, SIGUSR1); /* wakes it; any other signal would, too */
+    pthread_join(thread, NULL);
 }
 
 int cli_signals_ask(belay_training_run *run) {

@@ -11,6 +11,9 @@
 /* The first thing in main(). Returns 0 where no thread could be started. */
 int cli_signals_start(void);
 
+/* The last thing in main(): the thread ends. */
+void cli_signals_end(void);
+
 /* From now on the first signal asks instead of ending the process: `run` (NULL: none) is asked to
  * stop, and cli_signals_should_stop() answers 1. A second one of the same kind ends the process at
  * once. Returns the exit code where a signal came before, else 0. */

@@ -45,7 +45,7 @@ EXCEPTIONS = {
 }
 # The only files of checkpoint/ that may know TensorFlow: the rest works where there is none.
 SAVERS = {"saver.c", "saver.h", "saver_impl.h", "restore.c", "compatible.c", "retain.c", "object_graph.c",
-          "warm_start.c"}
+          "warm_start.c", "full_disk.c", "full_disk.h"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 CALL = re.compile(r"\bTF_[A-Z]\w*\s*\(")  # a call by name; the table's entries have no prefix

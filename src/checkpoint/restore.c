@@ -182,6 +182,16 @@ belay_code belay_saver_restore(belay_saver *saver, belay_session *session, const
     return mine.code;
 }
 
+belay_code bly_verify_initial_checkpoint(const belay_graph *graph, belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    if (!graph->initial_checkpoint || !bly_graph_saver_def(graph))
+        return BELAY_OK;
+    bly_bundle_free(bly_saver_load_verified(graph->initial_checkpoint, &mine));
+    if (mine.code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return mine.code;
+}
+
 belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *err) {
     const belay_graph *graph = belay_session_graph(session);
     const Bly__SaverDef *def = bly_graph_saver_def(graph);

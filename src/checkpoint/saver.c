@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "checkpoint/commit.h"
+#include "checkpoint/full_disk.h"
 #include "checkpoint/manifest.h"
 #include "graph/serialize.h"
 #include "wire/unpack.h"
@@ -515,8 +516,14 @@ static belay_code save_as(belay_saver *saver, belay_session *session, const char
     char *directory = bly_path_directory(prefix);
     if (!directory)
         return bly_fail_memory(err);
-    char *temporary = bly_commit_begin(directory, prefix, err);
-    belay_code code = temporary ? BELAY_OK : belay_error_code(err);
+    char *temporary = NULL;
+    belay_code code = options->flags & BELAY_SAVE_NO_STATE
+                          ? BELAY_OK
+                          : bly_state_check_place(directory, options->latest_filename, err);
+    if (code == BELAY_OK) {
+        temporary = bly_commit_begin(directory, prefix, err);
+        code = temporary ? BELAY_OK : belay_error_code(err);
+    }
     if (code == BELAY_OK)
         code = write_all(saver, session, temporary, bly_path_base(prefix), step, err);
     if (code == BELAY_OK) /* one of them may bear the name of the new one */
@@ -614,9 +621,10 @@ belay_code belay_saver_save(belay_saver *saver, belay_session *session, const ch
         code = write_meta_graph(saver, prefix.data, &mine);
     if (code == BELAY_OK && saver->def)
         code = replace_text(&saver->saved_prefix, prefix.data, &mine);
-    if (code != BELAY_OK)
+    if (code != BELAY_OK) {
+        bly_explain_full_disk(saver->graph, bly_buf_text(&prefix), &mine);
         bly_error_copy(err, &mine);
-    else if (out_path && saver->def)
+    } else if (out_path && saver->def)
         *out_path = saver->saved_prefix;
     bly_buf_free(&prefix);
     return code;

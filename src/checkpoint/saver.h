@@ -21,6 +21,9 @@ belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
  * remembered of them. */
 belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *err);
 
+/* Checks every byte of them, without a session. */
+belay_code bly_verify_initial_checkpoint(const belay_graph *graph, belay_error *err);
+
 /* Compares what the graph restores with what a checkpoint holds, before a byte is restored. */
 belay_code bly_saver_check_compatible(belay_saver *saver, const bly_bundle *bundle,
                                       belay_error *err);

@@ -168,6 +168,18 @@ static char *state_path(const char *directory, const char *name) {
     return bly_path_join(directory, name ? name : BLY_STATE_FILE);
 }
 
+belay_code bly_state_check_place(const char *directory, const char *name, belay_error *err) {
+    char *path = state_path(directory, name);
+    belay_code code = path ? BELAY_OK : bly_fail_memory(err);
+    if (code == BELAY_OK && bly_is_directory(path))
+        code = bly_fail(err, BELAY_FAILED_PRECONDITION,
+                        "%s is a folder, and the file that names the newest checkpoint has to be "
+                        "there: move it away",
+                        path);
+    bly_free(path);
+    return code;
+}
+
 belay_code bly_state_read(const char *directory, const char *name, bly_state *out,
                           belay_error *err) {
     Bly__CheckpointState *message = NULL;

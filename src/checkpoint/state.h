@@ -42,6 +42,10 @@ belay_code bly_state_add(bly_state *state, const char *path, belay_error *err);
 belay_code bly_state_read(const char *directory, const char *name, bly_state *out,
                           belay_error *err);
 
+/* FAILED_PRECONDITION where a folder lies in the state file's place: what is saved there could
+ * never be named. For those who are about to train or save. */
+belay_code bly_state_check_place(const char *directory, const char *name, belay_error *err);
+
 /* Writes DIRECTORY/NAME atomically (CK-09), rendered as TensorFlow does (CK-03), with paths
  * rewritten by CK-05 and, with `relative`, CK-06. `latest` is appended to the paths where it is not
  * the last (CK-04); *out_appended says so.

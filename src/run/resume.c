@@ -139,12 +139,29 @@ static int restores(belay_training_run *run, const char *prefix, int64_t *out_st
     return fine;
 }
 
+/* A new training of a SavedModel starts from what lies in its variables/. Where that is damaged the
+ * session would say so, too, but the folder would have a ledger and events by then. */
+static belay_code check_initial_checkpoint(const belay_training_run *run, belay_error *err) {
+    bly_found_list found = {NULL, 0, 0};
+    if (!run->graph->initial_checkpoint)
+        return BELAY_OK;
+    belay_code code = BELAY_OK;
+    if (!(run->options.flags & BELAY_RUN_FRESH))
+        code = bly_checkpoint_scan(run->options.dir, NULL, &found, err);
+    if (code == BELAY_OK && found.count == 0)
+        code = bly_verify_initial_checkpoint(run->graph, err);
+    bly_found_list_free(&found);
+    return code;
+}
+
 belay_code bly_train_look(belay_training_run *run, int *out_nothing_to_do, belay_error *err) {
     struct peek found;
     int64_t step;
-    belay_code code = BELAY_OK;
     *out_nothing_to_do = 0;
-    if (run->options.flags & BELAY_RUN_REQUIRE_RESUME)
+    belay_code code = bly_state_check_place(run->options.dir, NULL, err);
+    if (code == BELAY_OK)
+        code = check_initial_checkpoint(run, err);
+    if (code == BELAY_OK && run->options.flags & BELAY_RUN_REQUIRE_RESUME)
         code = check_some_checkpoint(run, err);
     if (code != BELAY_OK || (run->options.flags & BELAY_RUN_FRESH) || run->options.master)
         return code;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "runtime/elf.h"
 
 #include <belay/runtime.h>
 
@@ -42,7 +43,33 @@ static void note(struct search *search, const char *what, const char *path, cons
         bly_buf_printf(&search->places, " (%s)", why);
 }
 
-/* Loads the two libraries of one folder. The framework first: the other one needs it by name. */
+static int is_whole(struct search *search, const char *what, const char *path) {
+    char why[256];
+    if (!path || bly_elf_is_whole(path, why, sizeof why))
+        return 1;
+    note(search, what, path, why);
+    return 0;
+}
+
+/* Loads the library, and before it the framework, which it needs by name. `framework` NULL: the
+ * system finds it. */
+static int load(struct search *search, const char *what, const char *framework,
+                const char *library) {
+    if (!is_whole(search, what, framework) || !is_whole(search, what, library))
+        return 0;
+    if (framework)
+        search->framework = dlopen(framework, RTLD_NOW | RTLD_LOCAL);
+    search->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (!search->library)
+        note(search, what, library, dlerror());
+    return search->library != NULL;
+}
+
+static const char *if_there(const char *path) {
+    return path && bly_file_exists(path) ? path : NULL;
+}
+
+/* Loads the two libraries of one folder. */
 static int try_folder(struct search *search, const char *what, const char *folder) {
     char *library = bly_path_join(folder, LIBRARY);
     char *framework = bly_path_join(folder, FRAMEWORK);
@@ -52,12 +79,7 @@ static int try_folder(struct search *search, const char *what, const char *folde
     } else if (!bly_file_exists(library)) {
         note(search, what, folder, "no " LIBRARY " there");
     } else {
-        search->framework = dlopen(framework, RTLD_NOW | RTLD_LOCAL);
-        search->library = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-        if (search->library)
-            found = 1;
-        else
-            note(search, what, library, dlerror());
+        found = load(search, what, if_there(framework), library);
     }
     if (found) {
         library_path = library;
@@ -78,16 +100,12 @@ static int try_environment(struct search *search, const char *value) {
     }
     char *folder = bly_path_directory(value);
     char *framework = folder ? bly_path_join(folder, FRAMEWORK) : NULL;
-    if (framework && bly_file_exists(framework))
-        search->framework = dlopen(framework, RTLD_NOW | RTLD_LOCAL);
-    search->library = dlopen(value, RTLD_NOW | RTLD_LOCAL);
-    if (search->library)
+    int found = load(search, "BELAY_TENSORFLOW", if_there(framework), value);
+    if (found)
         library_path = bly_strdup(value);
-    else
-        note(search, "BELAY_TENSORFLOW", value, dlerror());
     bly_free(framework);
     bly_free(folder);
-    return search->library != NULL;
+    return found;
 }
 
 struct packages {

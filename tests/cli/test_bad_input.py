@@ -8,7 +8,7 @@ import unittest
 
 import numpy as np
 
-from support import BELAY, Case, DIGITS_GRAPH, GRAPHS, TRAIN_DIGITS, environment, linear_feeds, need_graphs
+from support import BELAY, Case, DIGITS_GRAPH, GRAPHS, ROOT, TRAIN_DIGITS, environment, linear_feeds, need_graphs
 
 
 def setUpModule():
@@ -61,10 +61,7 @@ class BadGraphs(Case):
                 data = bytearray((folder / "variables" / name).read_bytes())
                 data[len(data) // 2] ^= 0x40
                 (folder / "variables" / name).write_bytes(data)
-                self.fails(
-                    1, "train", folder, "--dir", self.run_dir, *linear_feeds(), "--steps=3", saying="variables"
-                )
-                self.assertFalse((self.run_dir / "checkpoint").exists())
+                self.fails_to_train(1, folder, *linear_feeds(), "--steps=3", saying=f"{name}/variables/variables")
 
     def test_the_file_is_named_before_it_is_loaded(self):
         result = self.train(self.dir / "none.meta", "--steps=3", exit_code=1)
@@ -191,15 +188,31 @@ class BadFolders(Case):
         else:
             self.on_disk(1, "ro", "tiny.meta", saying="cannot")
 
+    def test_folder_where_the_state_file_belongs(self):
+        (self.run_dir / "checkpoint").mkdir(parents=True)
+        for more in ((), ("--fresh",)):
+            self.fails(
+                1, "train", GRAPHS / "tiny.meta", "--dir", self.run_dir, "--steps=3", *more,
+                saying=f"{self.run_dir}/checkpoint is a folder",
+            )  # fmt: skip
+            self.assertEqual(list(self.names()), ["checkpoint"])
+
     def test_disk_that_is_full_is_worth_a_retry(self):
-        self.on_disk(138, "size=16k", "mlp.meta", "--feed", f"x={self.digits('x')}", "--feed", f"y={self.digits('y')}")
+        feeds = ("--feed", f"x={self.digits('x')}", "--feed", f"y={self.digits('y')}")
+        for size in ("16k", "64k", "100k"):
+            with self.subTest(size=size):
+                self.on_disk(
+                    138, f"size={size}", "mlp.meta", *feeds,
+                    saying=("No space left on device: cannot save", f"{self.run_dir}/model.ckpt-0",
+                            "it takes about", "free there", "make room"),
+                )  # fmt: skip
 
     def digits(self, which):
         return TRAIN_DIGITS[1 if which == "x" else 3][2:]
 
     def on_disk(self, code, options, graph, *arguments, saying=""):
         """Trains in a file system of its own, which only this command sees."""
-        self.run_dir.mkdir()
+        self.run_dir.mkdir(exist_ok=True)
         script = f'mount -t tmpfs -o {options} none "$0" && exec "$@"'
         if subprocess.run(["unshare", "-m", "sh", "-c", script, self.run_dir, "true"], capture_output=True).returncode:
             self.skipTest("no right to mount a file system")
@@ -213,7 +226,8 @@ class BadFolders(Case):
         )
         errors = [line for line in result.stderr.splitlines() if line.startswith("belay: error: ")]
         self.assertEqual((result.returncode, len(errors)), (code, 1), result.stderr)
-        self.assertIn(saying, errors[0])
+        for part in [saying] if isinstance(saying, str) else saying:
+            self.assertIn(part, errors[0])
 
     def test_checkpoint_of_another_model(self):
         self.train(GRAPHS / "plain_saver.meta", *linear_feeds(), "--steps=3")
@@ -283,6 +297,27 @@ class BadTensorFlow(Case):
         self.fails_to_train(
             1, GRAPHS / "tiny.meta", "--steps=3", env={"BELAY_TENSORFLOW": str(self.dir)}, saying="libtensorflow_cc.so.2"
         )
+
+    def test_a_library_that_is_cut_is_named_before_it_is_loaded(self):
+        """Loading one would end the process with SIGBUS."""
+        whole = ROOT / ".deps" / "tensorflow"
+        for name, other in (
+            ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2"),
+            ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"),
+        ):
+            size = (whole / name).stat().st_size
+            for kept in (10, 40_000, size // 2, size - 1):
+                with self.subTest(name=name, kept=kept):
+                    folder = self.dir / f"{name}-{kept}"
+                    folder.mkdir()
+                    (folder / other).symlink_to((whole / other).resolve())
+                    with open(whole / name, "rb") as source:
+                        (folder / name).write_bytes(source.read(min(kept, 1 << 20)))
+                    os.truncate(folder / name, kept)  # what lies behind the headers does not matter
+                    self.fails_to_train(
+                        1, GRAPHS / "tiny.meta", "--steps=3", env={"BELAY_TENSORFLOW": str(folder)},
+                        saying=(f"{folder}/{name}", "is damaged"),
+                    )  # fmt: skip
 
     def test_doctor_says_so(self):
         result = self.belay("doctor", env={"BELAY_TENSORFLOW": str(self.dir)}, exit_code=1)
