@@ -36,6 +36,10 @@ typedef struct belay_progress {
     int64_t runs;        /**< Steps that this monitored session has run, through recoveries too. */
     int64_t global_step; /**< The global step now, exactly; -1 where the graph has none. */
     int64_t now_ms;      /**< The monotonic clock, read anew before hooks are called. */
+    int64_t recoveries;  /**< How often the session was closed and made anew. */
+    /** The last recovery went from this global step... */
+    int64_t rewound_from; /**< -1: there was none, or the graph has no global step. */
+    int64_t rewound_to;   /**< ... to this one. */
 } belay_progress;
 
 /** "Not for this reason." */
@@ -56,6 +60,19 @@ typedef struct belay_when {
 } belay_when;
 
 typedef struct belay_run_context belay_run_context;
+
+/** What should become of an error that a run, or a step function, is about to return. */
+typedef int32_t belay_reaction;
+
+/** It goes its way: what may be a preemption is recovered from, all else is returned. */
+#define BELAY_REACTION_KEEP ((belay_reaction)0)
+/** The run returns BELAY_OK, with its outputs as they were; the loop goes on. */
+#define BELAY_REACTION_SWALLOW ((belay_reaction)1)
+/** The loop ends cleanly: the run returns BELAY_STOPPED, with the error chained to it. */
+#define BELAY_REACTION_STOP ((belay_reaction)2)
+/** As after a preemption: the session is closed and made anew, and the run repeated, within the
+ * recovery budget. Where the session does not recover it is BELAY_REACTION_KEEP. */
+#define BELAY_REACTION_RECOVER ((belay_reaction)3)
 
 /** The functions of a hook. A NULL slot is "not interested". */
 typedef struct belay_hook_vtable {
@@ -86,6 +103,14 @@ typedef struct belay_hook_vtable {
      * fails. Only where its `vtable` is NULL or too small to have this slot nothing is called, and
      * `self` stays the caller's. */
     void (*destroy)(void *self);
+    /** A run failed, or a hook in it, or a step function. The first hook, in their order, that does
+     * not answer BELAY_REACTION_KEEP decides. Not asked about the end of the input
+     * (BELAY_OUT_OF_RANGE) and a stop (BELAY_STOPPED), nor about what opening and closing report.
+     * NULL: keep. */
+    belay_reaction (*on_error)(void *self, const belay_error *error);
+    /** What messages call the hook, such as "StopAtStepHook". Must live as long as the hook. NULL:
+     * its number in the list. */
+    const char *name;
 } belay_hook_vtable;
 
 typedef struct belay_hook belay_hook;
@@ -125,6 +150,27 @@ BELAY_API belay_code belay_run_context_fetch(belay_run_context *run, belay_outpu
  */
 BELAY_API belay_code belay_run_context_feed(belay_run_context *run, belay_output output,
                                             belay_tensor *tensor, belay_error *err);
+
+/**
+ * In before_run: run with these RunOptions too, and collect RunMetadata where `options` has a place
+ * for it (HK-RUN-22 to HK-RUN-25).
+ *
+ * They are merged with those of the step and of the hooks before: of trace_level, timeout_in_ms and
+ * inter_op_thread_pool the largest counts (an inter_op_thread_pool of 0 is none), of the switches
+ * whether anyone set them; debug watches are appended; `experimental` is merged (BUG-40);
+ * debug_options.global_step is the step's alone. Nobody's own options are changed (BUG-39).
+ *
+ * @param options Bytes are read during the call; `metadata` is filled before after_run, by a run
+ *                that succeeded, and must live until then.
+ * @return BELAY_OK, or BELAY_INVALID_ARGUMENT: run_options is not a RunOptions.
+ */
+BELAY_API belay_code belay_run_context_merge_options(belay_run_context *run,
+                                                     const belay_run_options *options,
+                                                     belay_error *err);
+
+/** In after_run: the serialised RunOptions that the run had (HK-RUN-17), `*out_size` bytes; NULL
+ * where it had none. Valid during the call. */
+BELAY_API const void *belay_run_context_run_options(const belay_run_context *run, size_t *out_size);
 
 /** In after_run: the hook's fetch number `index`; NULL where it asked for none. Valid during the
  * call. */

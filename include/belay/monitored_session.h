@@ -53,6 +53,46 @@ typedef struct belay_worker_session_creator_options {
 BELAY_API belay_session_creator *belay_worker_session_creator_new(
     belay_graph *graph, const belay_worker_session_creator_options *options, belay_error *err);
 
+/** The functions of a session creator that a user writes (CR-01). All run on the thread that owns
+ * the monitored session, with no lock held. */
+typedef struct belay_session_creator_vtable {
+    size_t struct_size; /**< sizeof(belay_session_creator_vtable) in the caller's build. */
+    /**
+     * Makes a session that is ready to use. Called when the monitored session is opened and again
+     * at each recovery; may wrap another creator (belay_session_creator_create_session()).
+     *
+     * @param out_restored Comes in as 0; 1 says that a checkpoint was restored.
+     * @return a new session of the creator's graph, which is given; NULL with `err` filled: ABORTED
+     * and UNAVAILABLE are tried again (WS-05).
+     */
+    belay_session *(*create_session)(void *self, uint32_t *out_restored, belay_error *err);
+    /** The last call, exactly once, also where belay_session_creator_new() fails. NULL: nothing. */
+    void (*destroy)(void *self);
+} belay_session_creator_vtable;
+
+/**
+ * Makes a creator of a table.
+ *
+ * @param graph  Kept: the graph of every session that it makes.
+ * @param vtable Copied. create_session must be there.
+ * @param self   Given: gone with `destroy`, also where this fails.
+ * @return a creator that the caller frees with belay_session_creator_free(), or NULL:
+ * BELAY_INVALID_ARGUMENT, BELAY_RESOURCE_EXHAUSTED.
+ */
+BELAY_API belay_session_creator *
+belay_session_creator_new(belay_graph *graph, const belay_session_creator_vtable *vtable,
+                          void *self, belay_error *err);
+
+/**
+ * Makes one session, as a monitored session would ask for it.
+ *
+ * @param out_restored Set to 1 where a checkpoint was restored, else 0. May be NULL.
+ * @return a session that the caller frees with belay_session_free(), or NULL.
+ */
+BELAY_API belay_session *belay_session_creator_create_session(belay_session_creator *creator,
+                                                              uint32_t *out_restored,
+                                                              belay_error *err);
+
 /** Gives up the caller's hold on a creator. NULL is fine. */
 BELAY_API void belay_session_creator_free(belay_session_creator *creator);
 
@@ -200,6 +240,29 @@ BELAY_API uint32_t belay_monitored_session_should_stop(belay_monitored_session *
 /** Asks the loop to end after the step that is running. Any thread, async-signal-safe. */
 BELAY_API void belay_monitored_session_request_stop(belay_monitored_session *session);
 
+/** Why a session ends. */
+typedef int32_t belay_end_reason;
+
+#define BELAY_END_NONE        ((belay_end_reason)0) /**< It has not ended. */
+#define BELAY_END_HOOK        ((belay_end_reason)1) /**< A hook asked for it. */
+#define BELAY_END_REQUESTED   ((belay_end_reason)2) /**< belay_monitored_session_request_stop(). */
+#define BELAY_END_STEP_FN     ((belay_end_reason)3) /**< A step function asked for it. */
+#define BELAY_END_INPUT       ((belay_end_reason)4) /**< The input ended (OUT_OF_RANGE). */
+#define BELAY_END_COORDINATOR ((belay_end_reason)5) /**< Its coordinator was asked to stop. */
+#define BELAY_END_FAILURE     ((belay_end_reason)6) /**< A step or a helper thread failed. */
+
+/**
+ * Why belay_monitored_session_should_stop() is 1, for a person and for a program.
+ *
+ * Threads: owner thread.
+ *
+ * @param out_sentence Set to a line of text, such as "StopAtStepHook asked to stop", that lives
+ *                     until the next call or the close. May be NULL.
+ * @return the reason; BELAY_END_FAILURE where session is NULL.
+ */
+BELAY_API belay_end_reason belay_monitored_session_end_reason(belay_monitored_session *session,
+                                                              const char **out_sentence);
+
 /** The plain session of a singular monitored session; NULL for the others (MS-23). Owner thread. */
 BELAY_API belay_session *belay_monitored_session_raw_session(belay_monitored_session *session);
 
@@ -238,8 +301,9 @@ BELAY_API belay_coordinator *belay_monitored_session_coordinator(belay_monitored
  *
  * @param session NULL: does nothing and returns `err`'s code.
  * @param err     Filled on error. May be NULL.
- * @return BELAY_OK; the error of the step that failed or could not be prepared, with what closing
- * adds chained to it; or what closing reports.
+ * @return BELAY_FAILED_PRECONDITION, and nothing is done: called from within a hook, a step
+ * function or a scope's body; else the session is gone: BELAY_OK; the error of the step that failed
+ * or could not be prepared, with what closing adds chained to it; or what closing reports.
  */
 BELAY_API belay_code belay_monitored_session_close(belay_monitored_session *session,
                                                    belay_error *err);
@@ -290,6 +354,98 @@ BELAY_API belay_step *belay_step_prepare(belay_monitored_session *session, const
  */
 BELAY_API belay_code belay_step_run(belay_step *step, belay_tensor *const *inputs,
                                     belay_tensor **outputs, belay_error *err);
+
+/**
+ * The same, but no hook is called, and the run is not counted in belay_progress.runs: for an
+ * evaluation between two steps, say. It recovers as belay_step_run() does, and may be run after a
+ * hook asked to stop.
+ */
+BELAY_API belay_code belay_step_run_without_hooks(belay_step *step, belay_tensor *const *inputs,
+                                                  belay_tensor **outputs, belay_error *err);
+
+/**
+ * Runs a step with these RunOptions from now on, and collects RunMetadata where `options` has a
+ * place for it: it is filled by each run that succeeds, and must live as long as the step or until
+ * the next call of this.
+ *
+ * They win over BELAY_THREADS_*: an inter_op_thread_pool of their own is kept; with a timeout the
+ * calling thread is not used (BUG-74). Hooks may add to them for single runs
+ * (belay_run_context_merge_options()); the step's own are not changed by that (BUG-39).
+ *
+ * Threads: owner thread.
+ *
+ * @param options Bytes are copied. NULL: none any more.
+ * @return BELAY_OK, or BELAY_INVALID_ARGUMENT: run_options is not a RunOptions; then the step keeps
+ * those that it had.
+ */
+BELAY_API belay_code belay_step_set_run_options(belay_step *step, const belay_run_options *options,
+                                                belay_error *err);
+
+/** What a step function has of the session that runs it. */
+typedef struct belay_step_context belay_step_context;
+
+/**
+ * A step that is a function: several runs, with and without hooks (SF).
+ *
+ * Runs on the owner thread, with no lock held. It may run steps of its session, or step functions;
+ * it must not close it. ABORTED or UNAVAILABLE that it returns make a session that recovers do so,
+ * and call it again from its beginning: what it did before is done twice (SF-08).
+ *
+ * @return BELAY_OK; what belay_step_context_request_stop() returned; or an error, with `err`
+ * filled.
+ */
+typedef belay_code (*belay_step_fn)(void *self, belay_step_context *context, belay_error *err);
+
+/**
+ * Calls a step function once, recovering where the session can (SF-01).
+ *
+ * Threads: owner thread.
+ * Blocks:  as long as the function takes; while it recovers, up to recovery_budget_secs.
+ *
+ * @param session  NULL with a filled `err`: returns its code.
+ * @param function Required.
+ * @param self     Handed to it.
+ * @param err      Filled on error. May be NULL.
+ * @return BELAY_OK; BELAY_STOPPED: it asked to stop, and should_stop is 1 from now on (SD-16);
+ * BELAY_FAILED_PRECONDITION: called from within a hook; or its error.
+ */
+BELAY_API belay_code belay_monitored_session_run_step_fn(belay_monitored_session *session,
+                                                         belay_step_fn function, void *self,
+                                                         belay_error *err);
+
+/** The raw session as it is now: runs on it call no hooks (SF-03). Ask again after a run that may
+ * have recovered (BUG-01, BUG-75). NULL where a recovery in the function failed. */
+BELAY_API belay_session *belay_step_context_session(belay_step_context *context);
+
+/** Runs a step with hooks, as belay_step_run() does, but without recovering: ABORTED and
+ * UNAVAILABLE are for the function to return (SF-04). */
+BELAY_API belay_code belay_step_context_run_with_hooks(belay_step_context *context,
+                                                       belay_step *step,
+                                                       belay_tensor *const *inputs,
+                                                       belay_tensor **outputs, belay_error *err);
+
+/** Asks the loop to end. Returns BELAY_STOPPED with `err` filled, for the function to return at
+ * once: `return belay_step_context_request_stop(context, err);` (SF-05). */
+BELAY_API belay_code belay_step_context_request_stop(belay_step_context *context, belay_error *err);
+
+/** What belay_monitored_session_with() runs. */
+typedef belay_code (*belay_session_body)(void *self, belay_monitored_session *session,
+                                         belay_error *err);
+
+/**
+ * Runs a body and closes the session as it deserves (MS-11): the rules of TensorFlow's with-block.
+ *
+ * Where the body returns BELAY_OK, BELAY_OUT_OF_RANGE or BELAY_STOPPED, hooks get their end() and
+ * the result is BELAY_OK, or what closing reports. With any other code there is no end(), and that
+ * error is returned, with what closing adds chained to it. What steps returned inside does not
+ * count, only what the body returns.
+ *
+ * @param session Gone afterwards. NULL: does nothing and returns `err`'s code.
+ * @param body    Must not close the session.
+ */
+BELAY_API belay_code belay_monitored_session_with(belay_monitored_session *session,
+                                                  belay_session_body body, void *self,
+                                                  belay_error *err);
 
 #ifdef __cplusplus
 }

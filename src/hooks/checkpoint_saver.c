@@ -391,6 +391,7 @@ belay_hook *belay_checkpoint_saver_hook_new(const belay_checkpoint_saver_options
         .end = end,
         .next_wanted = next_wanted,
         .destroy = destroy,
+        .name = "CheckpointSaverHook",
     };
     checkpoint_saver *hook = bly_calloc(1, sizeof *hook);
     if (!hook) {

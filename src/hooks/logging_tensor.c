@@ -221,6 +221,7 @@ belay_hook *belay_logging_tensor_hook_new(const belay_logging_tensor_options *gi
         .end = end,
         .next_wanted = next_wanted,
         .destroy = destroy,
+        .name = "LoggingTensorHook",
     };
     logging_tensor *hook = bly_calloc(1, sizeof *hook);
     if (!hook) {

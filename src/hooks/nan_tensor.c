@@ -91,6 +91,7 @@ belay_hook *belay_nan_tensor_hook_new(const belay_nan_tensor_options *given, bel
         .before_run = before_run,
         .after_run = after_run,
         .destroy = destroy,
+        .name = "NanTensorHook",
     };
     belay_nan_tensor_options options;
     if (bly_options_read(&options, sizeof options, given, "belay_nan_tensor_options", err) !=

@@ -148,6 +148,7 @@ belay_hook *belay_step_counter_hook_new(const belay_step_counter_options *given,
         .end = end,
         .next_wanted = next_wanted,
         .destroy = destroy,
+        .name = "StepCounterHook",
     };
     belay_step_counter_options options;
     bly_timer timer;

@@ -74,6 +74,7 @@ belay_hook *belay_stop_at_step_hook_new(const belay_stop_at_step_options *given,
         .after_run = after_run,
         .next_wanted = next_wanted,
         .destroy = bly_free,
+        .name = "StopAtStepHook",
     };
     belay_stop_at_step_options options;
     if (bly_options_read(&options, sizeof options, given, "belay_stop_at_step_options", err) !=

@@ -168,6 +168,7 @@ belay_hook *belay_summary_saver_hook_new(const belay_summary_saver_options *give
         .end = end,
         .next_wanted = next_wanted,
         .destroy = destroy,
+        .name = "SummarySaverHook",
     };
     summary_saver *hook = bly_calloc(1, sizeof *hook);
     if (!hook) {

@@ -1,43 +1,11 @@
 /* A plain session's run that is resolved once (SE-45). */
-#include "base/buf.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/options.h"
 #include "runtime/tensor.h"
 #include "session/request.h"
+#include "session/run_options.h"
 #include "session/session.h"
-
-/* Serialised RunMetadata. */
-struct belay_run_metadata {
-    bly_buf bytes;
-};
-
-belay_run_metadata *belay_run_metadata_new(belay_error *err) {
-    belay_run_metadata *metadata = bly_calloc(1, sizeof *metadata);
-    if (!metadata)
-        bly_fail_memory(err);
-    return metadata;
-}
-
-void belay_run_metadata_free(belay_run_metadata *metadata) {
-    if (!metadata)
-        return;
-    bly_buf_free(&metadata->bytes);
-    bly_free(metadata);
-}
-
-const void *belay_run_metadata_data(const belay_run_metadata *metadata, size_t *out_size) {
-    *out_size = metadata ? metadata->bytes.len : 0;
-    return metadata ? bly_buf_text(&metadata->bytes) : "";
-}
-
-/* Only a run that succeeded fills it (SE-31). */
-static belay_code keep_metadata(belay_run_metadata *metadata, const TF_Buffer *buffer,
-                                belay_error *err) {
-    bly_buf_clear(&metadata->bytes);
-    bly_buf_append(&metadata->bytes, buffer->data, buffer->length);
-    return metadata->bytes.failed ? bly_fail_memory(err) : BELAY_OK;
-}
 
 struct belay_callable {
     belay_session *session;
@@ -111,7 +79,7 @@ belay_code belay_callable_run(belay_callable *callable, belay_tensor *const *inp
                                request->output_count, request->targets, request->target_count,
                                metadata, err);
     if (code == BELAY_OK && metadata)
-        code = keep_metadata(callable->metadata, metadata, err);
+        code = bly_run_metadata_fill(callable->metadata, metadata, err);
     if (code == BELAY_OK)
         code = bly_detach_values(request->graph, callable->values, request->output_count, err);
     if (code == BELAY_OK)

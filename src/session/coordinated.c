@@ -45,8 +45,9 @@ static int is_preemption(belay_code code) {
 
 belay_code bly_coordinated_run(bly_coordinated *coordinated, belay_step *step,
                                belay_tensor *const *inputs, belay_tensor **outputs,
-                               belay_error *err) {
-    belay_code code = bly_hooked_run(coordinated->hooked, step, inputs, outputs, err);
+                               int without_hooks, belay_error *err) {
+    belay_code code =
+        bly_hooked_run(coordinated->hooked, step, inputs, outputs, without_hooks, err);
     if (code == BELAY_OK || is_preemption(code))
         return code;
     /* WS-12: a task went away, and this is only what it looked like from here. */

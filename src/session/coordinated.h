@@ -24,7 +24,7 @@ belay_code bly_coordinated_error(bly_coordinated *coordinated, belay_error *err)
 
 belay_code bly_coordinated_run(bly_coordinated *coordinated, belay_step *step,
                                belay_tensor *const *inputs, belay_tensor **outputs,
-                               belay_error *err);
+                               int without_hooks, belay_error *err);
 
 /* Stops and joins the threads, closes the session (WS-14). Returns what a thread had reported;
  * errors of the close itself are logged (BUG-07). A second call does nothing. */

@@ -9,10 +9,11 @@
 #include <string.h>
 
 _Static_assert(sizeof(belay_hook_vtable) ==
-                   offsetof(belay_hook_vtable, destroy) + sizeof(void (*)(void)),
+                   offsetof(belay_hook_vtable, name) + sizeof(const char *),
                "no tail padding");
 
 belay_hook *belay_hook_new(const belay_hook_vtable *vtable, void *self, belay_error *err) {
+    const size_t end_of_destroy = offsetof(belay_hook_vtable, destroy) + sizeof vtable->destroy;
     belay_hook_vtable table = {0};
     belay_hook *hook = NULL;
     if (!vtable)
@@ -23,7 +24,7 @@ belay_hook *belay_hook_new(const belay_hook_vtable *vtable, void *self, belay_er
     if (!hook) {
         /* What self owns dies in destroy, whatever happens; so it is called even where the table
          * was refused. */
-        if (vtable && vtable->struct_size >= sizeof table && vtable->destroy)
+        if (vtable && vtable->struct_size >= end_of_destroy && vtable->destroy)
             vtable->destroy(self);
         return NULL;
     }

@@ -5,27 +5,26 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/fpu.h"
-#include "wire/config.pb-c.h"
+#include "session/run_options.h"
+#include "wire/unpack.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const belay_when never = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
 
 /* RunOptions with inter_op_thread_pool = -1: the run happens in the calling thread. */
 static TF_Buffer *make_in_caller_options(const bly_runtime *rt) {
-    uint8_t bytes[32];
     Bly__RunOptions options = BLY__RUN_OPTIONS__INIT;
-    options.inter_op_thread_pool = -1;
-    size_t len = bly__run_options__get_packed_size(&options);
-    return len <= sizeof bytes
-               ? rt->NewBufferFromString(bytes, bly__run_options__pack(&options, bytes))
-               : NULL;
+    return bly_run_options_pack(rt, &options, 1);
 }
 
 belay_code bly_hooked_init(bly_hooked *hooked, belay_graph *graph, belay_hook *const *hooks,
                            size_t hook_count, belay_error *err) {
     *hooked = (bly_hooked){.rt = graph->rt, .graph = graph, .next = never};
     hooked->progress.global_step = -1;
+    hooked->progress.rewound_from = -1;
+    hooked->progress.rewound_to = -1;
     hooked->context.hooked = hooked;
     hooked->slots = bly_calloc(hook_count, sizeof *hooked->slots);
     hooked->status = graph->rt->NewStatus();
@@ -60,10 +59,23 @@ void bly_hooked_clean_up(bly_hooked *hooked) {
     *hooked = (bly_hooked){0};
 }
 
+/* What messages call a hook. */
+static void name_hook(const bly_hooked *hooked, const bly_hook_slot *slot, char *out, size_t room) {
+    if (!slot)
+        snprintf(out, room, "a hook");
+    else if (slot->hook->table.name)
+        snprintf(out, room, "%s", slot->hook->table.name);
+    else
+        snprintf(out, room, "hook number %zu", (size_t)(slot - hooked->slots));
+}
+
 /* An error that a hook returned without filling `err` still gets a text. */
-static belay_code hook_error(belay_code code, const char *where, belay_error *err) {
+static belay_code hook_error(const bly_hooked *hooked, const bly_hook_slot *slot, belay_code code,
+                             const char *where, belay_error *err) {
+    char name[64];
     if (err && err->code != code) {
-        bly_fail(err, code, "a hook's %s failed", where);
+        name_hook(hooked, slot, name, sizeof name);
+        bly_fail(err, code, "%s of %s failed", where, name);
         err->origin = BELAY_ORIGIN_HOOK;
     }
     return code;
@@ -78,7 +90,7 @@ belay_code bly_hooked_begin(bly_hooked *hooked, belay_error *err) {
         belay_code code = hook->table.begin(hook->self, hooked->graph, &mine);
         if (code == BELAY_OK)
             continue;
-        hook_error(code, "begin", &mine);
+        hook_error(hooked, &hooked->slots[i], code, "begin", &mine);
         bly_error_copy(err, &mine);
         return code;
     }
@@ -110,25 +122,39 @@ static void find_next(bly_hooked *hooked) {
     }
 }
 
-belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
-                             belay_coordinator *coordinator, belay_error *err) {
-    bly_hooked_detach(hooked);
-    hooked->session = bly_session_ref(session);
-    hooked->should_stop = 0;
-    if (hooked->graph->global_step.read.oper) {
-        belay_code code = belay_session_global_step(session, &hooked->progress.global_step, err);
-        if (code != BELAY_OK)
-            return code;
-    }
-    hooked->progress.now_ms = bly_now_ms();
-    for (size_t i = 0; i < hooked->slot_count; i++) {
+/* after_create_session() of every hook. */
+static belay_code call_created(bly_hooked *hooked, belay_coordinator *coordinator,
+                               belay_error *err) {
+    belay_code code = BELAY_OK;
+    hooked->in_callback = 1;
+    for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
         belay_hook *hook = hooked->slots[i].hook;
         if (!hook->table.after_create_session)
             continue;
-        belay_code code = hook->table.after_create_session(hook->self, session, coordinator, err);
+        code = hook->table.after_create_session(hook->self, hooked->session, coordinator, err);
         if (code != BELAY_OK)
-            return hook_error(code, "after_create_session", err);
+            hook_error(hooked, &hooked->slots[i], code, "after_create_session", err);
     }
+    hooked->in_callback = 0;
+    return code;
+}
+
+belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
+                             belay_coordinator *coordinator, belay_error *err) {
+    belay_progress *progress = &hooked->progress;
+    belay_code code = BELAY_OK;
+    bly_hooked_detach(hooked);
+    hooked->session = bly_session_ref(session);
+    hooked->should_stop = 0;
+    if (hooked->graph->global_step.read.oper)
+        code = belay_session_global_step(session, &progress->global_step, err);
+    if (progress->recoveries > 0)
+        progress->rewound_to = progress->global_step;
+    progress->now_ms = bly_now_ms();
+    if (code == BELAY_OK)
+        code = call_created(hooked, coordinator, err);
+    if (code != BELAY_OK)
+        return code;
     hooked->progress.now_ms = bly_now_ms();
     for (size_t i = 0; i < hooked->slot_count; i++)
         ask_when(hooked, &hooked->slots[i]);
@@ -148,10 +174,12 @@ belay_code bly_hooked_end(bly_hooked *hooked, belay_error *err) {
         belay_hook *hook = hooked->slots[i].hook;
         if (!hook->table.end)
             continue;
+        hooked->in_callback = 1;
         belay_code code = hook->table.end(hook->self, hooked->session, &mine);
+        hooked->in_callback = 0;
         if (code == BELAY_OK)
             continue;
-        hook_error(code, "end", &mine);
+        hook_error(hooked, &hooked->slots[i], code, "end", &mine);
         if (first.code != BELAY_OK)
             bly_error("%s", mine.message);
         bly_error_chain(&first, &mine);
@@ -210,6 +238,7 @@ static belay_code call_before(bly_hooked *hooked, belay_error *err) {
     belay_code code = start_merge(hooked, err);
     hooked->progress.now_ms = bly_now_ms();
     run->before = 1;
+    hooked->in_callback = 1;
     for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
         bly_hook_slot *slot = &hooked->slots[i];
         if (!is_due_before(&slot->when, &hooked->progress))
@@ -217,13 +246,15 @@ static belay_code call_before(bly_hooked *hooked, belay_error *err) {
         slot->in_this_run = 1;
         slot->first_value = run->source_count;
         slot->value_count = 0;
+        slot->metadata = NULL;
         run->slot = slot;
         if (slot->hook->table.before_run) {
             code = slot->hook->table.before_run(slot->hook->self, run, err);
             if (code != BELAY_OK)
-                hook_error(code, "before_run", err);
+                hook_error(hooked, slot, code, "before_run", err);
         }
     }
+    hooked->in_callback = 0;
     run->before = 0;
     run->slot = NULL;
     return code;
@@ -266,6 +297,7 @@ static belay_code put_fed(struct belay_run_context *run, size_t asked, belay_err
 static belay_code call_after(bly_hooked *hooked, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     belay_code code = BELAY_OK;
+    hooked->in_callback = 1;
     for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
         bly_hook_slot *slot = &hooked->slots[i];
         if (!slot->in_this_run) {
@@ -278,9 +310,10 @@ static belay_code call_after(bly_hooked *hooked, belay_error *err) {
         if (slot->hook->table.after_run) {
             code = slot->hook->table.after_run(slot->hook->self, run, err);
             if (code != BELAY_OK)
-                hook_error(code, "after_run", err);
+                hook_error(hooked, slot, code, "after_run", err);
         }
     }
+    hooked->in_callback = 0;
     run->slot = NULL;
     return code;
 }
@@ -306,44 +339,84 @@ static void delete_values(const bly_runtime *rt, TF_Tensor **values, size_t coun
     }
 }
 
+/* Which RunOptions this run has, and whether it computes in the calling thread. The caller's own
+ * win over the tuner's. */
+static belay_code choose_options(bly_hooked *hooked, const belay_step *step, int *out_in_caller,
+                                 belay_error *err) {
+    struct belay_run_context *run = &hooked->context;
+    int in_caller = step->tuner.in_caller;
+    if (run->options) {
+        in_caller = bly_run_options_in_caller(run->options, in_caller);
+        run->merged = bly_run_options_pack(hooked->rt, run->options, in_caller);
+        if (!run->merged)
+            return bly_fail_memory(err);
+        run->sent = run->merged;
+    } else if (step->options) {
+        run->sent = step->packed[in_caller];
+        in_caller = bly_run_options_in_caller(step->options, in_caller);
+    } else {
+        run->sent = in_caller ? hooked->in_caller_options : NULL;
+    }
+    *out_in_caller = in_caller && hooked->session->target[0] == '\0';
+    return BELAY_OK;
+}
+
+/* Hands the run's metadata to everybody who asked for it. */
+static belay_code fill_metadata(bly_hooked *hooked, const belay_step *step, const TF_Buffer *told,
+                                belay_error *err) {
+    belay_code code = step->metadata ? bly_run_metadata_fill(step->metadata, told, err) : BELAY_OK;
+    for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
+        const bly_hook_slot *slot = &hooked->slots[i];
+        if (slot->in_this_run && slot->metadata)
+            code = bly_run_metadata_fill(slot->metadata, told, err);
+    }
+    return code;
+}
+
 /* Calls the runtime; the tuner watches. */
 static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     const bly_runtime *rt = hooked->rt;
     size_t asked;
+    int in_caller = 0;
     if (atomic_load_explicit(&hooked->session->closed, memory_order_relaxed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
     asked = merged ? leave_out_fed(run) : step->output_count;
     if (asked == 0 && step->target_count == 0) /* SE-20 */
         return merged ? put_fed(run, asked, err) : BELAY_OK;
-    const TF_Buffer *options = step->tuner.in_caller ? hooked->in_caller_options : NULL;
+    belay_code code = choose_options(hooked, step, &in_caller, err);
+    if (code != BELAY_OK)
+        return code;
+    TF_Buffer *told = run->wants_metadata || step->metadata ? rt->NewBuffer() : NULL; /* BUG-43 */
     int64_t started = step->tuner.measuring ? bly_now_us() : 0;
-    bly_fpu_mode callers = step->tuner.in_caller ? bly_fpu_enter() : 0;
+    bly_fpu_mode callers = in_caller ? bly_fpu_enter() : 0;
     if (merged)
-        rt->SessionRun(hooked->session->tf, options, run->inputs, run->in, (int)run->input_count,
+        rt->SessionRun(hooked->session->tf, run->sent, run->inputs, run->in, (int)run->input_count,
                        run->asked, run->values, (int)asked, step->targets, (int)step->target_count,
-                       NULL, hooked->status);
+                       told, hooked->status);
     else
-        rt->SessionRun(hooked->session->tf, options, step->request.inputs, step->in,
+        rt->SessionRun(hooked->session->tf, run->sent, step->request.inputs, step->in,
                        (int)step->request.feed_count, step->outputs, step->values, (int)asked,
-                       step->targets, (int)step->target_count, NULL, hooked->status);
-    if (step->tuner.in_caller)
+                       step->targets, (int)step->target_count, told, hooked->status);
+    if (in_caller)
         bly_fpu_leave(callers);
-    belay_code code = (belay_code)rt->GetCode(hooked->status);
+    code = (belay_code)rt->GetCode(hooked->status);
     if (code != BELAY_OK) {
         bly_fail_tensorflow(err, code, rt->Message(hooked->status));
         rt->SetStatus(hooked->status, TF_OK, "");
-        return code;
-    }
-    if (step->tuner.measuring)
+    } else if (told) {
+        code = fill_metadata(hooked, step, told, err);
+    } else if (step->tuner.measuring && !run->options) {
         bly_tuner_learn(&step->tuner, bly_now_us() - started);
-    return merged ? put_fed(run, asked, err) : BELAY_OK;
+    }
+    if (told)
+        rt->DeleteBuffer(told);
+    return code == BELAY_OK && merged ? put_fed(run, asked, err) : code;
 }
 
 /* After a run: where training is now. */
 static belay_code update_progress(bly_hooked *hooked, const belay_step *step, TF_Tensor **values,
                                   int read_again, belay_error *err) {
-    hooked->progress.runs++;
     if (step->step_after.oper && !read_again) {
         hooked->progress.global_step =
             bly_tensor_integer(hooked->rt, values[step->output_count - 1]);
@@ -355,12 +428,13 @@ static belay_code update_progress(bly_hooked *hooked, const belay_step *step, TF
 }
 
 static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
-                           belay_tensor **outputs, int *out_hooks, belay_error *err) {
+                           belay_tensor **outputs, int without_hooks, int *out_hooks,
+                           belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     int merged = 0;
     if (hooked->next.time_ms != BELAY_NEVER)
         hooked->progress.now_ms = bly_now_ms();
-    if (is_due_before(&hooked->next, &hooked->progress)) {
+    if (!without_hooks && is_due_before(&hooked->next, &hooked->progress)) {
         *out_hooks = 1;
         belay_code code = call_before(hooked, err);
         if (code != BELAY_OK)
@@ -374,11 +448,14 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
     belay_code code = call_runtime(hooked, step, merged, err);
     if (code == BELAY_OK)
         code = bly_detach_values(hooked->graph, values, value_count, err);
+    if (code == BELAY_OK && !without_hooks)
+        hooked->progress.runs++;
     if (code == BELAY_OK)
         code = update_progress(hooked, step, values, merged && run->writes_step, err);
     if (hooked->next.at_time_ms != BELAY_NEVER)
         hooked->progress.now_ms = bly_now_ms();
-    if (code == BELAY_OK && (*out_hooks || is_due_after(&hooked->next, &hooked->progress))) {
+    if (code == BELAY_OK && !without_hooks &&
+        (*out_hooks || is_due_after(&hooked->next, &hooked->progress))) {
         *out_hooks = 1;
         hooked->progress.now_ms = bly_now_ms();
         code = call_after(hooked, err);
@@ -389,11 +466,38 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
     return code;
 }
 
+/* What a run leaves behind for none of the next. */
+static void forget_options(bly_hooked *hooked) {
+    struct belay_run_context *run = &hooked->context;
+    bly_wire_free(run->options);
+    run->options = NULL;
+    if (run->merged)
+        hooked->rt->DeleteBuffer(run->merged);
+    run->merged = NULL;
+    run->sent = NULL;
+    run->wants_metadata = 0;
+}
+
+belay_reaction bly_hooked_react(bly_hooked *hooked, const belay_error *error) {
+    belay_reaction reaction = BELAY_REACTION_KEEP;
+    hooked->in_callback = 1;
+    for (size_t i = 0; reaction == BELAY_REACTION_KEEP && i < hooked->slot_count; i++) {
+        bly_hook_slot *slot = &hooked->slots[i];
+        if (!slot->hook->table.on_error)
+            continue;
+        reaction = slot->hook->table.on_error(slot->hook->self, error);
+        if (reaction == BELAY_REACTION_STOP)
+            name_hook(hooked, slot, hooked->stopped_by, sizeof hooked->stopped_by);
+    }
+    hooked->in_callback = 0;
+    return reaction;
+}
+
 belay_code bly_hooked_run(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
-                          belay_tensor **outputs, belay_error *err) {
+                          belay_tensor **outputs, int without_hooks, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     int hooks_took_part = 0;
-    if (hooked->should_stop)
+    if (hooked->should_stop && !without_hooks)
         return bly_fail(err, BELAY_FAILED_PRECONDITION,
                         "Run called even after should_stop requested.");
     belay_code code = bly_request_check_inputs(&step->request, inputs, err);
@@ -403,10 +507,14 @@ belay_code bly_hooked_run(bly_hooked *hooked, belay_step *step, belay_tensor *co
         step->in[i] = inputs[i]->tf;
     run->step = step;
     run->stop_requested = 0;
-    code = run_once(hooked, step, inputs, outputs, &hooks_took_part, err);
-    if (hooks_took_part)
+    code = run_once(hooked, step, inputs, outputs, without_hooks, &hooks_took_part, err);
+    if (hooks_took_part) {
         finish_hooks(hooked);
-    if (run->stop_requested) /* BUG-11, BUG-78: also where the run failed */
+        forget_options(hooked);
+    }
+    if (run->stop_requested) { /* BUG-11, BUG-78: also where the run failed */
         hooked->should_stop = 1;
+        name_hook(hooked, run->stopped_by, hooked->stopped_by, sizeof hooked->stopped_by);
+    }
     return code;
 }

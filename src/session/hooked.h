@@ -16,6 +16,7 @@ typedef struct bly_hook_slot {
     int in_this_run;    /* takes part in the run that is going on */
     size_t first_value; /* where its fetches of this run stand in context.sources */
     size_t value_count;
+    belay_run_metadata *metadata; /* the hook's, to be filled in this run; NULL: none */
 } bly_hook_slot;
 
 /* What hooks add to one run. Arrays grow to what is needed once, and stay. */
@@ -24,6 +25,11 @@ struct belay_run_context {
     bly_hook_slot *slot; /* whose callback is running */
     int before;          /* in before_run */
     int stop_requested;
+    const bly_hook_slot *stopped_by;
+    Bly__RunOptions *options; /* the step's merged with what hooks ask for; NULL: none does */
+    int wants_metadata;       /* a hook does */
+    TF_Buffer *merged;        /* `options`, as they are sent in this run */
+    const TF_Buffer *sent;    /* of this run; NULL: none */
     int writes_step; /* a hook's fetch writes the global step: step_after may come too early */
     belay_step *step;
     belay_tensor *const *step_inputs;
@@ -47,7 +53,9 @@ typedef struct bly_hooked {
     size_t slot_count;
     belay_when next; /* the least of all slots': until then no hook is called */
     belay_progress progress;
-    int should_stop; /* a hook asked for it (WS-18) */
+    int should_stop;     /* a hook asked for it (WS-18) */
+    char stopped_by[64]; /* which one */
+    int in_callback;     /* a hook's function is running: then nothing is to run here */
     struct belay_run_context context;
     TF_Status *status;            /* reused by every run */
     TF_Buffer *in_caller_options; /* RunOptions: run in the calling thread */
@@ -67,7 +75,11 @@ void bly_hooked_detach(bly_hooked *hooked);
 /* end() of every hook, the first error first (BUG-08). */
 belay_code bly_hooked_end(bly_hooked *hooked, belay_error *err);
 
+/* The run has hooks, unless `without_hooks`: then it counts as none, either. */
 belay_code bly_hooked_run(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
-                          belay_tensor **outputs, belay_error *err);
+                          belay_tensor **outputs, int without_hooks, belay_error *err);
+
+/* What the hooks want to become of an error (belay_hook_vtable.on_error). */
+belay_reaction bly_hooked_react(bly_hooked *hooked, const belay_error *error);
 
 #endif

@@ -8,6 +8,7 @@
 #include "session/recovery.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
 _Static_assert(sizeof(belay_monitored_session_options) ==
                    offsetof(belay_monitored_session_options, no_recovery) + sizeof(uint32_t),
@@ -127,13 +128,17 @@ belay_monitored_session *belay_singular_monitored_session_open(
 
 uint32_t belay_monitored_session_should_stop(belay_monitored_session *session) {
     if (!session || atomic_load_explicit(&session->stop_requested, memory_order_relaxed) ||
-        session->hooked.should_stop || !session->is_open ||
+        session->hooked.should_stop || session->step_fn_stopped || !session->is_open ||
         (session->failure.code != BELAY_OK && !session->failed_to_prepare))
         return 1;
     if (!belay_coordinator_should_stop(session->coordinated.coordinator))
         return 0;
-    return !bly_recovery_after_helper(session) ||
-           belay_coordinator_should_stop(session->coordinated.coordinator);
+    if (session->hooked.in_callback) /* a hook asks: no time to make the session anew */
+        return 1;
+    session->in_use++;
+    int recovered = bly_recovery_after_helper(session);
+    session->in_use--;
+    return !recovered || belay_coordinator_should_stop(session->coordinated.coordinator);
 }
 
 void belay_monitored_session_request_stop(belay_monitored_session *session) {
@@ -151,7 +156,7 @@ belay_graph *belay_monitored_session_graph(belay_monitored_session *session) {
 }
 
 const belay_progress *belay_monitored_session_progress(const belay_monitored_session *session) {
-    static const belay_progress none = {0, -1, 0};
+    static const belay_progress none = {.global_step = -1, .rewound_from = -1, .rewound_to = -1};
     return session ? &session->hooked.progress : &none;
 }
 
@@ -169,9 +174,68 @@ static int is_clean_end(belay_code code) {
     return code == BELAY_OK || code == BELAY_OUT_OF_RANGE || code == BELAY_STOPPED;
 }
 
+/* ---- why it ended ---- */
+
+/* What a helper thread's stop was about. */
+static belay_end_reason helper_end(belay_monitored_session *session) {
+    BLY_LOCAL_ERROR(reported);
+    belay_code code = bly_coordinated_error(&session->coordinated, &reported);
+    snprintf(session->sentence, sizeof session->sentence, "%s%s",
+             code == BELAY_OK             ? "the coordinator was asked to stop"
+             : code == BELAY_OUT_OF_RANGE ? "the input of a helper thread ended: "
+                                          : "a helper thread failed: ",
+             code == BELAY_OK ? "" : reported.message);
+    return code == BELAY_OK             ? BELAY_END_COORDINATOR
+           : code == BELAY_OUT_OF_RANGE ? BELAY_END_INPUT
+                                        : BELAY_END_FAILURE;
+}
+
+belay_end_reason belay_monitored_session_end_reason(belay_monitored_session *session,
+                                                    const char **out_sentence) {
+    belay_end_reason reason = BELAY_END_NONE;
+    const char *sentence = "it has not ended";
+    if (!session) {
+        if (out_sentence)
+            *out_sentence = "there is no session";
+        return BELAY_END_FAILURE;
+    }
+    const belay_error *failure = &session->failure;
+    char *text = session->sentence;
+    const size_t room = sizeof session->sentence;
+    if (failure->code == BELAY_OUT_OF_RANGE) {
+        reason = BELAY_END_INPUT;
+        snprintf(text, room, "the input ended: %s", failure->message);
+    } else if (session->hooked.should_stop) {
+        reason = BELAY_END_HOOK;
+        snprintf(text, room, "%s asked to stop", session->hooked.stopped_by);
+    } else if (session->step_fn_stopped) {
+        reason = BELAY_END_STEP_FN;
+        snprintf(text, room, "a step function asked to stop");
+    } else if (!is_clean_end(failure->code) && !session->failed_to_prepare) {
+        reason = BELAY_END_FAILURE;
+        snprintf(text, room, "a step failed: %s", failure->message);
+    } else if (atomic_load(&session->stop_requested)) {
+        reason = BELAY_END_REQUESTED;
+        snprintf(text, room, "a stop was requested");
+    } else if (session->is_open &&
+               belay_coordinator_should_stop(session->coordinated.coordinator)) {
+        reason = helper_end(session);
+    }
+    if (out_sentence)
+        *out_sentence = reason == BELAY_END_NONE ? sentence : text;
+    return reason;
+}
+
+/* ---- closing ---- */
+
 belay_code belay_monitored_session_close(belay_monitored_session *session, belay_error *err) {
     if (!session)
         return belay_error_code(err);
+    if (session->in_use > 0) /* BUG-09, ER-26: without any effect */
+        return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                        "the session is in use: it cannot be closed from a hook, a step function "
+                        "or the body of its scope; ask it to stop instead");
+    session->in_use++;
     BLY_LOCAL_ERROR(result);
     BLY_LOCAL_ERROR(ending);
     BLY_LOCAL_ERROR(closing);
@@ -235,22 +299,189 @@ belay_step *belay_step_prepare(belay_monitored_session *session, const char *con
     return step;
 }
 
-belay_code belay_step_run(belay_step *step, belay_tensor *const *inputs, belay_tensor **outputs,
-                          belay_error *err) {
+belay_code belay_step_set_run_options(belay_step *step, const belay_run_options *options,
+                                      belay_error *err) {
     if (!step)
         return belay_error_code(err) ? belay_error_code(err)
                                      : bly_fail(err, BELAY_INVALID_ARGUMENT, "step is NULL");
-    belay_monitored_session *session = step->session;
+    belay_code code = bly_step_set_options(step, options, err);
+    /* Where they say themselves which threads are used, or for how long (BUG-74), nothing is left
+     * to be tuned. */
+    const Bly__RunOptions *own = step->options;
+    int open = !own || (own->inter_op_thread_pool == 0 && own->timeout_in_ms <= 0);
+    if (code == BELAY_OK)
+        bly_tuner_start(&step->tuner, step->session->threads,
+                        open && caller_allowed(step->session));
+    return code;
+}
+
+/* One run of a step, as it is repeated after a recovery. */
+struct step_call {
+    belay_step *step;
+    belay_tensor *const *inputs;
+    belay_tensor **outputs;
+    int without_hooks;
+};
+
+static belay_code call_step(belay_monitored_session *session, void *self, belay_error *err) {
+    const struct step_call *call = self;
+    return bly_coordinated_run(&session->coordinated, call->step, call->inputs, call->outputs,
+                               call->without_hooks, err);
+}
+
+/* Nothing of the session is run from within a hook's function: its own run is not over yet. */
+static belay_code refuse_in_hook(const belay_monitored_session *session, belay_error *err) {
+    if (!session->hooked.in_callback)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                    "a hook cannot run a step of the session that called it; "
+                    "belay_run_context_session() gives the raw session");
+}
+
+static belay_code check_outputs(const struct step_call *call, belay_error *err) {
+    if (call->outputs || call->step->request.fetch_count == 0)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_INVALID_ARGUMENT, "outputs is NULL, and the step has fetches");
+}
+
+static belay_code run_step(struct step_call *call, belay_error *err) {
+    if (!call->step)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "step is NULL");
+    belay_monitored_session *session = call->step->session;
+    if (refuse_in_hook(session, err) != BELAY_OK)
+        return BELAY_FAILED_PRECONDITION;
     session->failed_to_prepare = 0;
-    if (!outputs && step->request.fetch_count > 0) {
-        bly_fail(&session->failure, BELAY_INVALID_ARGUMENT,
-                 "outputs is NULL, and the step has fetches");
+    if (check_outputs(call, &session->failure) != BELAY_OK) {
         bly_error_copy(err, &session->failure);
         return BELAY_INVALID_ARGUMENT;
     }
-    belay_code code = bly_recovery_run(session, step, inputs, outputs, err);
+    session->in_use++;
+    belay_code code = bly_recovery_run(session, call_step, call, err);
+    session->in_use--;
     /* A hook may have filled it and gone on. */
     if (code == BELAY_OK && session->failure.code != BELAY_OK)
         belay_error_clear(&session->failure);
     return code;
+}
+
+belay_code belay_step_run(belay_step *step, belay_tensor *const *inputs, belay_tensor **outputs,
+                          belay_error *err) {
+    return run_step(&(struct step_call){step, inputs, outputs, 0}, err);
+}
+
+belay_code belay_step_run_without_hooks(belay_step *step, belay_tensor *const *inputs,
+                                        belay_tensor **outputs, belay_error *err) {
+    return run_step(&(struct step_call){step, inputs, outputs, 1}, err);
+}
+
+/* ---- step functions ---- */
+
+struct belay_step_context {
+    belay_monitored_session *session;
+    belay_step_fn function;
+    void *self;
+    int stop_requested;
+};
+
+belay_session *belay_step_context_session(belay_step_context *context) {
+    /* Read anew each time: a nested run may have made another one (BUG-01, BUG-75). */
+    return context && context->session->is_open ? context->session->coordinated.session : NULL;
+}
+
+belay_code belay_step_context_run_with_hooks(belay_step_context *context, belay_step *step,
+                                             belay_tensor *const *inputs, belay_tensor **outputs,
+                                             belay_error *err) {
+    if (!context || !step)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                                                context ? "step" : "context");
+    belay_monitored_session *session = context->session;
+    struct step_call call = {step, inputs, outputs, 0};
+    if (step->session != session)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the step is of another session");
+    if (refuse_in_hook(session, err) != BELAY_OK)
+        return BELAY_FAILED_PRECONDITION;
+    if (!session->is_open)
+        return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                        "the session is gone: a recovery in this step function failed");
+    BLY_LOCAL_ERROR(mine);
+    if (check_outputs(&call, &mine) == BELAY_OK)
+        call_step(session, &call, &mine);
+    if (mine.code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return mine.code;
+}
+
+static belay_code say_stopped(belay_error *err) {
+    return bly_fail(err, BELAY_STOPPED, "step_fn has requested the iterations to stop.");
+}
+
+belay_code belay_step_context_request_stop(belay_step_context *context, belay_error *err) {
+    if (!context)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "context is NULL");
+    context->stop_requested = 1;
+    return say_stopped(err);
+}
+
+static belay_code call_step_fn(belay_monitored_session *session, void *self, belay_error *err) {
+    belay_step_context *context = self;
+    (void)session;
+    context->stop_requested = 0; /* it begins anew (SF-08) */
+    BLY_LOCAL_ERROR(mine);
+    belay_code code = context->function(context->self, context, &mine);
+    if (code == BELAY_OK && context->stop_requested)
+        code = say_stopped(&mine);
+    if (code == BELAY_OK)
+        return code;
+    if (mine.code != code)
+        bly_fail(&mine, code, "the step function failed without saying why");
+    bly_error_copy(err, &mine);
+    return code;
+}
+
+belay_code belay_monitored_session_run_step_fn(belay_monitored_session *session,
+                                               belay_step_fn function, void *self,
+                                               belay_error *err) {
+    belay_step_context context = {session, function, self, 0};
+    if (!session || !function)
+        return belay_error_code(err) ? belay_error_code(err)
+                                     : bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                                                session ? "function" : "session");
+    if (refuse_in_hook(session, err) != BELAY_OK)
+        return BELAY_FAILED_PRECONDITION;
+    session->failed_to_prepare = 0;
+    session->in_use++;
+    belay_code code = bly_recovery_run(session, call_step_fn, &context, err);
+    session->in_use--;
+    if (code == BELAY_STOPPED)
+        session->step_fn_stopped = 1; /* SD-16 */
+    if (code == BELAY_OK && session->failure.code != BELAY_OK)
+        belay_error_clear(&session->failure);
+    return code;
+}
+
+/* ---- the scoped form ---- */
+
+belay_code belay_monitored_session_with(belay_monitored_session *session, belay_session_body body,
+                                        void *self, belay_error *err) {
+    if (!session)
+        return belay_error_code(err);
+    BLY_LOCAL_ERROR(mine);
+    belay_code code;
+    session->in_use++;
+    if (body)
+        code = body(self, session, &mine);
+    else
+        code = bly_fail(&mine, BELAY_INVALID_ARGUMENT, "body is NULL");
+    session->in_use--;
+    if (code != BELAY_OK && mine.code != code)
+        bly_fail(&mine, code, "the body failed without saying why");
+    /* Only what leaves the body decides how the session ends (MS-11). */
+    belay_error_clear(&session->failure);
+    session->failed_to_prepare = 0;
+    if (code != BELAY_OK)
+        bly_error_copy(&session->failure, &mine);
+    return belay_monitored_session_close(session, err);
 }

@@ -22,6 +22,9 @@ struct belay_monitored_session {
     uint32_t was_restored;
     belay_step *steps;
     belay_error failure;   /* of the last step; BELAY_OK after one that went well */
+    int in_use;            /* steps, step functions, bodies that are running: no time to close */
+    int step_fn_stopped;   /* a step function asked to stop (SD-16) */
+    char sentence[2200];   /* why it ended */
     int failed_to_prepare; /* failure is of belay_step_prepare(), which may be tried again */
 };
 

@@ -65,14 +65,17 @@ belay_code bly_recovery_create(belay_monitored_session *session, belay_error *er
  * failed run did (BUG-69); threads that somebody started on the old coordinator are gone with it
  * (BUG-70). */
 static belay_code make_anew(belay_monitored_session *session, int repeats, belay_error *err) {
-    int64_t before = session->hooked.progress.global_step;
+    belay_progress *progress = &session->hooked.progress;
+    int64_t before = progress->global_step;
     char steps[80] = "";
+    progress->recoveries++;
+    progress->rewound_from = before;
     belay_code code = bly_recovery_create(session, err);
     if (code != BELAY_OK)
         return code;
     if (before >= 0)
         snprintf(steps, sizeof steps, " at step %lld (the old one was at %lld)",
-                 (long long)session->hooked.progress.global_step, (long long)before);
+                 (long long)progress->global_step, (long long)before);
     bly_warn("recovered: a new session is ready%s.%s Threads that were started on the old "
              "coordinator have been stopped",
              steps,
@@ -86,8 +89,10 @@ static belay_code make_anew(belay_monitored_session *session, int repeats, belay
  * error that a helper thread reported and that is no preemption ends it (WS-10). */
 static belay_code recover(belay_monitored_session *session, const belay_error *cause, int repeats,
                           belay_error *err) {
-    bly_warn("an error was raised, which may be due to a preemption of a connected worker or "
-             "parameter server; the session is closed and made anew: %s",
+    bly_warn("an error was raised, which %s; the session is closed and made anew: %s",
+             is_preemption(cause->code)
+                 ? "may be due to a preemption of a connected worker or parameter server"
+                 : "a hook wants to recover from",
              cause->message);
     BLY_LOCAL_ERROR(closing);
     session->is_open = 0;
@@ -121,8 +126,40 @@ static int may_repeat(belay_monitored_session *session, bly_backoff *backoff, in
     return result == BLY_BACKOFF_AGAIN;
 }
 
-belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,
-                            belay_tensor *const *inputs, belay_tensor **outputs, belay_error *err) {
+static int is_end(belay_code code) {
+    return code == BELAY_OK || code == BELAY_OUT_OF_RANGE || code == BELAY_STOPPED;
+}
+
+/* What becomes of session->failure: 1 where the session is to be recovered and the body repeated.
+ * Hooks are asked first; what they say of nothing is recovered from where it may be a preemption.
+ */
+static int wants_recovery(belay_monitored_session *session, belay_code *code) {
+    belay_error *failure = &session->failure;
+    belay_reaction reaction = BELAY_REACTION_KEEP;
+    if (!is_end(*code))
+        reaction = bly_hooked_react(&session->hooked, failure);
+    if (reaction == BELAY_REACTION_SWALLOW) {
+        bly_warn("a hook lets an error go: %s", failure->message);
+        belay_error_clear(failure);
+        *code = BELAY_OK;
+        return 0;
+    }
+    if (reaction == BELAY_REACTION_STOP) {
+        BLY_LOCAL_ERROR(stop);
+        bly_fail(&stop, BELAY_STOPPED, "%s stops after an error", session->hooked.stopped_by);
+        stop.origin = BELAY_ORIGIN_HOOK;
+        bly_error_chain(&stop, failure);
+        bly_error_copy(failure, &stop);
+        session->hooked.should_stop = 1;
+        *code = BELAY_STOPPED;
+        return 0;
+    }
+    return session->recovers && session->is_open &&
+           (reaction == BELAY_REACTION_RECOVER || is_preemption(*code));
+}
+
+belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body, void *self,
+                            belay_error *err) {
     bly_backoff backoff;
     belay_error *failure = &session->failure;
     int wants_stop = 0;
@@ -135,10 +172,12 @@ belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,
         belay_error_clear(failure);
     belay_code code = session->is_open ? BELAY_OK : make_anew(session, 0, failure);
     for (int recoveries = 0; code == BELAY_OK; recoveries++) {
-        code = bly_coordinated_run(&session->coordinated, step, inputs, outputs, failure);
+        code = body(session, self, failure);
+        if (code != BELAY_OK && failure->code != code)
+            bly_fail(failure, code, "it failed without saying why");
+        int again = code != BELAY_OK && wants_recovery(session, &code);
         wants_stop |= session->hooked.should_stop;
-        if (code == BELAY_OK || !session->recovers || !is_preemption(code) ||
-            !may_repeat(session, &backoff, recoveries))
+        if (!again || !may_repeat(session, &backoff, recoveries))
             break;
         BLY_LOCAL_ERROR(cause);
         bly_error_copy(&cause, failure);

@@ -12,9 +12,12 @@ belay_code bly_recovery_create(belay_monitored_session *session, belay_error *er
  * session->failure then says. */
 int bly_recovery_after_helper(belay_monitored_session *session);
 
-/* Runs a step, recovering where that may help (WS-06, WS-07). On error session->failure holds it
- * too. */
-belay_code bly_recovery_run(belay_monitored_session *session, belay_step *step,
-                            belay_tensor *const *inputs, belay_tensor **outputs, belay_error *err);
+/* What is run, and run again after a recovery. */
+typedef belay_code (*bly_run_body)(belay_monitored_session *session, void *self, belay_error *err);
+
+/* Runs a body, recovering where that may help (WS-06, WS-07, SF-08). On error session->failure
+ * holds it too. */
+belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body, void *self,
+                            belay_error *err);
 
 #endif

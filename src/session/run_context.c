@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/options.h"
+#include "wire/unpack.h"
 
 #include <string.h>
 
@@ -15,6 +17,8 @@ const belay_progress *belay_run_context_progress(const belay_run_context *run) {
 }
 
 void belay_run_context_request_stop(belay_run_context *run) {
+    if (!run->stop_requested)
+        run->stopped_by = run->slot;
     run->stop_requested = 1;
 }
 
@@ -100,6 +104,52 @@ belay_code belay_run_context_feed(belay_run_context *run, belay_output output, b
     run->in[at] = tensor->tf;
     run->inputs[run->input_count++] = wanted;
     return BELAY_OK;
+}
+
+/* The step's options, to be merged into: a copy, since they are the step's for the next run too
+ * (BUG-39). */
+static belay_code need_options(belay_run_context *run, belay_error *err) {
+    const TF_Buffer *base = run->step->packed[0];
+    if (run->options)
+        return BELAY_OK;
+    BLY_LOCAL_ERROR(mine);
+    run->options = base ? bly_run_options_read(base->data, base->length, &mine)
+                        : bly_run_options_read(NULL, 0, &mine);
+    if (!run->options)
+        bly_error_copy(err, &mine);
+    return mine.code;
+}
+
+belay_code belay_run_context_merge_options(belay_run_context *run, const belay_run_options *given,
+                                           belay_error *err) {
+    belay_run_options options;
+    belay_code code = only_before(run, "set options", err);
+    if (code == BELAY_OK)
+        code = bly_options_read(&options, sizeof options, given, "belay_run_options", err);
+    if (code != BELAY_OK)
+        return code;
+    if (options.run_options) {
+        BLY_LOCAL_ERROR(mine);
+        Bly__RunOptions *asked =
+            bly_run_options_read(options.run_options, options.run_options_size, &mine);
+        if (asked && need_options(run, &mine) == BELAY_OK)
+            bly_run_options_merge(run->options, asked, &mine);
+        bly_wire_free(asked);
+        if (mine.code != BELAY_OK) {
+            bly_error_copy(err, &mine);
+            return mine.code;
+        }
+    }
+    if (options.metadata)
+        run->slot->metadata = options.metadata;
+    run->wants_metadata |= options.metadata != NULL;
+    return BELAY_OK;
+}
+
+const void *belay_run_context_run_options(const belay_run_context *run, size_t *out_size) {
+    const TF_Buffer *sent = run->before ? NULL : run->sent;
+    *out_size = sent ? sent->length : 0;
+    return sent ? sent->data : NULL;
 }
 
 const belay_tensor *belay_run_context_value(belay_run_context *run, size_t index) {

@@ -19,8 +19,17 @@ _Static_assert(sizeof(belay_worker_session_creator_options) ==
 
 #define WORKER_MAX_WAIT_SECS 1800.0
 
+_Static_assert(sizeof(belay_session_creator_vtable) ==
+                   offsetof(belay_session_creator_vtable, destroy) + sizeof(void (*)(void)),
+               "no tail padding");
+
 struct belay_session_creator {
     atomic_int references;
+    belay_graph *graph;
+    /* a user's; no other field then */
+    belay_session_creator_vtable table; /* create_session NULL: one of belay's own */
+    void *self;
+    /* both kinds of belay's own */
     belay_scaffold *scaffold;
     belay_session_manager *manager; /* made at the first create, after finalize (CR-06) */
     char *target;
@@ -76,10 +85,40 @@ static belay_session_creator *new_creator(belay_graph *graph, belay_scaffold *sc
     atomic_init(&creator->references, 1);
     creator->scaffold =
         scaffold ? bly_scaffold_ref(scaffold) : belay_scaffold_new(graph, NULL, err);
+    if (creator->scaffold)
+        creator->graph = bly_graph_ref(creator->scaffold->graph);
     if (!creator->scaffold || copy_session_options(creator, session, err) != BELAY_OK) {
         belay_session_creator_free(creator);
         return NULL;
     }
+    return creator;
+}
+
+belay_session_creator *belay_session_creator_new(belay_graph *graph,
+                                                 const belay_session_creator_vtable *given,
+                                                 void *self, belay_error *err) {
+    const size_t whole = sizeof(belay_session_creator_vtable);
+    belay_session_creator_vtable table = {0};
+    belay_session_creator *creator = NULL;
+    if (!graph || !given) {
+        if (belay_error_code(err) == BELAY_OK || graph)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", graph ? "vtable" : "graph");
+    } else if (bly_options_read(&table, sizeof table, given, "belay_session_creator_vtable", err) ==
+               BELAY_OK) {
+        if (!table.create_session)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "create_session is NULL");
+        else if (!(creator = bly_calloc(1, sizeof *creator)))
+            bly_fail_memory(err);
+    }
+    if (!creator) {
+        if (given && given->struct_size >= whole && given->destroy)
+            given->destroy(self);
+        return NULL;
+    }
+    atomic_init(&creator->references, 1);
+    creator->graph = bly_graph_ref(graph);
+    creator->table = table;
+    creator->self = self;
     return creator;
 }
 
@@ -126,6 +165,9 @@ belay_session_creator *bly_session_creator_ref(belay_session_creator *creator) {
 void belay_session_creator_free(belay_session_creator *creator) {
     if (!creator || atomic_fetch_sub(&creator->references, 1) != 1)
         return;
+    if (creator->table.destroy)
+        creator->table.destroy(creator->self);
+    belay_graph_free(creator->graph);
     belay_session_manager_free(creator->manager);
     belay_scaffold_free(creator->scaffold);
     bly_free(creator->target);
@@ -136,7 +178,7 @@ void belay_session_creator_free(belay_session_creator *creator) {
 }
 
 belay_graph *bly_session_creator_graph(belay_session_creator *creator) {
-    return creator->scaffold->graph;
+    return creator->graph;
 }
 
 static belay_code need_manager(belay_session_creator *creator, belay_error *err) {
@@ -177,10 +219,43 @@ static belay_session *create_chief(belay_session_creator *creator,
     return belay_session_manager_prepare_session(creator->manager, &options, out_restored, err);
 }
 
+/* What a user's table gives is looked at: all else relies on it. */
+static belay_session *create_by_table(belay_session_creator *creator, uint32_t *out_restored,
+                                      belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    belay_session *made = creator->table.create_session(creator->self, out_restored, &mine);
+    if (!made && mine.code == BELAY_OK)
+        bly_fail(&mine, BELAY_INTERNAL, "the session creator made no session and gave no error");
+    if (made && made->graph != creator->graph) {
+        bly_fail(&mine, BELAY_INVALID_ARGUMENT,
+                 "the session that the session creator made is of another graph");
+        belay_session_free(made);
+        made = NULL;
+    }
+    if (!made)
+        bly_error_copy(err, &mine);
+    return made;
+}
+
+belay_session *belay_session_creator_create_session(belay_session_creator *creator,
+                                                    uint32_t *out_restored, belay_error *err) {
+    uint32_t restored = 0;
+    belay_session *made = NULL;
+    if (creator)
+        made = bly_session_creator_create(creator, NULL, &restored, err);
+    else if (belay_error_code(err) == BELAY_OK)
+        bly_fail(err, BELAY_INVALID_ARGUMENT, "creator is NULL");
+    if (out_restored)
+        *out_restored = made && restored;
+    return made;
+}
+
 belay_session *bly_session_creator_create(belay_session_creator *creator, const atomic_int *stop,
                                           uint32_t *out_restored, belay_error *err) {
     belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
     *out_restored = 0;
+    if (creator->table.create_session)
+        return create_by_table(creator, out_restored, err);
     if (need_manager(creator, err) != BELAY_OK)
         return NULL;
     session.target = creator->target;

@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/options.h"
+#include "wire/unpack.h"
 
 #include <string.h>
 
@@ -47,7 +49,55 @@ belay_code bly_step_make(belay_step *step, belay_graph *graph, const char *const
     return add_global_step(step, graph, err);
 }
 
+static void forget_options(belay_step *step) {
+    const bly_runtime *rt = step->request.graph ? step->request.graph->rt : NULL;
+    for (int i = 0; i < 2; i++) {
+        if (step->packed[i])
+            rt->DeleteBuffer(step->packed[i]);
+        step->packed[i] = NULL;
+    }
+    bly_wire_free(step->options);
+    step->options = NULL;
+    step->metadata = NULL;
+}
+
+belay_code bly_step_set_options(belay_step *step, const belay_run_options *given,
+                                belay_error *err) {
+    const bly_runtime *rt = step->request.graph->rt;
+    TF_Buffer *packed[2] = {NULL, NULL};
+    belay_run_options options;
+    belay_code code = bly_options_read(&options, sizeof options, given, "belay_run_options", err);
+    if (code != BELAY_OK)
+        return code;
+    if (!options.run_options) {
+        forget_options(step);
+        step->metadata = options.metadata;
+        return BELAY_OK;
+    }
+    BLY_LOCAL_ERROR(mine);
+    Bly__RunOptions *read =
+        bly_run_options_read(options.run_options, options.run_options_size, &mine);
+    for (int i = 0; read && i < 2; i++)
+        packed[i] = bly_run_options_pack(rt, read, bly_run_options_in_caller(read, i));
+    if (read && (!packed[0] || !packed[1]))
+        bly_fail_memory(&mine);
+    if (mine.code != BELAY_OK) {
+        for (int i = 0; i < 2; i++)
+            if (packed[i])
+                rt->DeleteBuffer(packed[i]);
+        bly_wire_free(read);
+        bly_error_copy(err, &mine);
+        return mine.code;
+    }
+    forget_options(step);
+    step->options = read;
+    memcpy(step->packed, packed, sizeof packed);
+    step->metadata = options.metadata;
+    return BELAY_OK;
+}
+
 void bly_step_clean_up(belay_step *step) {
+    forget_options(step);
     bly_request_clean_up(&step->request);
     bly_free(step->outputs);
     bly_free(step->values);

@@ -3,6 +3,7 @@
 #define BLY_SESSION_STEP_H
 
 #include "session/request.h"
+#include "session/run_options.h"
 
 #include <belay/monitored_session.h>
 
@@ -37,11 +38,18 @@ struct belay_step {
     bly_extra_fetch *extras;
     size_t extra_count, extra_capacity;
     bly_tuner tuner;
+    Bly__RunOptions *options;     /* the caller's; NULL: none */
+    TF_Buffer *packed[2];         /* of `options`, as they are sent: [tuner.in_caller] */
+    belay_run_metadata *metadata; /* the caller's; NULL: none is collected */
 };
 
 belay_code bly_step_make(belay_step *step, belay_graph *graph, const char *const *feeds,
                          const char *const *fetches, const char *const *targets, belay_error *err);
 void bly_step_clean_up(belay_step *step);
+
+/* Takes the caller's options in place of those it had. On error it has the old ones. */
+belay_code bly_step_set_options(belay_step *step, const belay_run_options *options,
+                                belay_error *err);
 
 /* Sets *out to 1 where a run of the step that fetches `output` too must read the global step in a
  * run of its own, since that output needs an op which writes it. */

@@ -80,8 +80,13 @@ static void probe_destroy(void *self) {
 }
 
 static belay_hook *hook_of(struct probe *probe) {
-    belay_hook_vtable table = {sizeof table, probe_begin, probe_create, probe_before,
-                               probe_after,  probe_end,   NULL,         probe_destroy};
+    belay_hook_vtable table = {.struct_size = sizeof table,
+                               .begin = probe_begin,
+                               .after_create_session = probe_create,
+                               .before_run = probe_before,
+                               .after_run = probe_after,
+                               .end = probe_end,
+                               .destroy = probe_destroy};
     if (probe->when)
         table.next_wanted = probe_when;
     belay_hook *hook = belay_hook_new(&table, probe, err);
@@ -337,7 +342,8 @@ static void test_hook__that_fails_ends_the_session_as_far_as_it_got(void **state
                 belay_error_clear(err);
                 code = belay_monitored_session_close(session, err);
             }
-            snprintf(text, sizeof text, silent ? "a hook's %s failed" : "A does not like %s",
+            snprintf(text, sizeof text,
+                     silent ? "%s of hook number 0 failed" : "A does not like %s",
                      silent && cases[i].point == CREATE   ? "after_create_session"
                      : silent && cases[i].point == BEFORE ? "before_run"
                      : silent && cases[i].point == AFTER  ? "after_run"

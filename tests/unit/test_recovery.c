@@ -122,8 +122,13 @@ static int tear_down(void **state) {
 }
 
 static belay_code try_open(struct fixture *f, const char *text) {
-    static const belay_hook_vtable table = {sizeof table, begin, create, before,
-                                            after,        end,   NULL,   destroy};
+    static const belay_hook_vtable table = {.struct_size = sizeof table,
+                                            .begin = begin,
+                                            .after_create_session = create,
+                                            .before_run = before,
+                                            .after_run = after,
+                                            .end = end,
+                                            .destroy = destroy};
     belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
     belay_chief_session_creator_options chief = BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT;
     belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;

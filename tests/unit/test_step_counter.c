@@ -210,7 +210,7 @@ static void test_step_counter__is_not_called_on_the_way(void **state) {
     open_session(f);
     run_steps(f, 50);
     belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
-    belay_progress now = {50, 50, 0};
+    belay_progress now = {.runs = 50, .global_step = 50, .now_ms = 0};
     hook->table.next_wanted(hook->self, &now, &when);
     assert_int_equal(when.at_step, 101);
     assert_int_equal(when.runs, 150);

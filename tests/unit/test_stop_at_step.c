@@ -143,7 +143,7 @@ static void test_stop_at_step__counts_anew_in_another_session__BUG_54(void **sta
 
 static void test_stop_at_step__is_not_called_on_the_way(void **state) {
     fixture *f = *state;
-    belay_progress now = {12, 12, 0};
+    belay_progress now = {.runs = 12, .global_step = 12, .now_ms = 0};
     use_graph(f, MODEL);
     belay_hook *hook = add_hook(f, stop_at(f, 0, 1000));
     open_session(f);
