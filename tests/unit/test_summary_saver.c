@@ -232,7 +232,7 @@ static void test_summary_saver__refuses_an_op_that_is_not_there(void **state) {
 static belay_when wanted(const fixture *f, int64_t runs, int64_t step) {
     const belay_hook *hook = f->hooks[0];
     belay_when when = {BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER, BELAY_NEVER};
-    belay_progress now = {runs, step, 0};
+    belay_progress now = {.runs = runs, .global_step = step, .now_ms = 0};
     hook->table.next_wanted(hook->self, &now, &when);
     return when;
 }
