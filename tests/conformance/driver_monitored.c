@@ -83,7 +83,13 @@ static belay_code end_hook(void *self, belay_session *session, belay_error *err)
 }
 
 static const belay_hook_vtable scripted = {
-    sizeof scripted, begin, after_create_session, before_run, after_run, end_hook, NULL, NULL};
+    .struct_size = sizeof scripted,
+    .begin = begin,
+    .after_create_session = after_create_session,
+    .before_run = before_run,
+    .after_run = after_run,
+    .end = end_hook,
+};
 
 /* ---- shipped hooks ---- */
 
