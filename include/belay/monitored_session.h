@@ -117,11 +117,11 @@ typedef struct belay_monitored_session_options {
     size_t hook_count;
     double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120; BELAY_AT_ONCE;
                                       BELAY_FOREVER. */
-    double
-        recovery_budget_secs; /**< How long one recovery may go on trying, and one step may go on
-                                 being repeated; 0: 600; BELAY_AT_ONCE; BELAY_FOREVER (BUG-16). */
-    belay_threads threads;    /**< BELAY_THREADS_*. */
-    uint32_t no_recovery;     /**< 1: without the recoverable layer (MS-46). */
+    double recovery_budget_secs;   /**< How long one recovery may go on trying, a chief's master may
+                                      take   to answer, and one step may go on being repeated; 0: 600;
+                                      BELAY_AT_ONCE; BELAY_FOREVER (BUG-16). */
+    belay_threads threads;         /**< BELAY_THREADS_*. */
+    uint32_t no_recovery;          /**< 1: without the recoverable layer (MS-46). */
 } belay_monitored_session_options;
 
 /** Initialiser with every field at its default. */

@@ -22,8 +22,9 @@ typedef struct belay_session_manager_options {
     const char *local_init_op; /**< NULL: none. */
     const char *ready_op;      /**< NULL: always ready (SM-40). */
     const char *ready_for_local_init_op; /**< Needs local_init_op (SM-03). */
-    double recovery_wait_secs; /**< Longest pause between checks; 0: 30. Pauses grow up to it from
-                                  0.05. */
+    double recovery_wait_secs; /**< Longest pause between checks; 0: 30. In the first ten minutes
+                                  pauses are an eighth of the time waited, from 0.05 to 0.5 s; then
+                                  they grow up to it, as a 1200th of the time (SM-36). */
     const belay_run_options
         *local_init_run_options; /**< Copied; `metadata` in it must be NULL. NULL: none. */
     const char *const
@@ -51,8 +52,8 @@ belay_session_manager_new(belay_graph *graph, const belay_session_manager_option
 /** Frees a manager. NULL is fine. */
 BELAY_API void belay_session_manager_free(belay_session_manager *manager);
 
-/** Ends a wait that is going on, and every later one, with BELAY_CANCELLED. Any thread,
- * async-signal-safe. */
+/** Ends a wait that is going on, and every later one, with BELAY_CANCELLED, within a fifth of a
+ * second: for a target, for a checkpoint, or for a model. Any thread, async-signal-safe. */
 BELAY_API void belay_session_manager_cancel(belay_session_manager *manager);
 
 /** Fail with BELAY_NOT_FOUND instead of running the init op when there is no checkpoint. */
@@ -74,7 +75,8 @@ typedef struct belay_prepare_options {
     belay_saver *saver;                   /**< NULL: nothing is restored (SM-06). */
     const char *checkpoint_dir; /**< Restore the newest checkpoint in this folder; NULL: none. */
     const char *checkpoint_filename_with_path; /**< Restore exactly this one (SM-07). */
-    double max_wait_secs; /**< Longest wait for a checkpoint; 0: 7200; BELAY_FOREVER. */
+    double max_wait_secs; /**< Longest wait for the target to answer, and longest one for a
+                             checkpoint; 0: 7200 (TO-02); BELAY_AT_ONCE; BELAY_FOREVER. */
     uint32_t flags;       /**< BELAY_PREPARE_* bits. */
     uint32_t reserved;    /**< Must be 0. */
 } belay_prepare_options;
@@ -95,7 +97,9 @@ typedef struct belay_prepare_options {
  * Where checkpoints exist and none can be restored nothing is initialised (SD-14).
  *
  * Threads: one at a time per object.
- * Blocks:  while ops run; with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs, reporting.
+ * Blocks:  while ops run; up to max_wait_secs, at least five seconds, until the target and all of
+ *          its cluster answer; and with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs more.
+ *          Waits are reported after two seconds and then every ten.
  * On error: no session is left open.
  *
  * @param out_restored Set to 1 if a checkpoint was loaded, else 0. May be NULL.
@@ -107,8 +111,9 @@ typedef struct belay_prepare_options {
  *   - BELAY_NOT_FOUND: BELAY_PREPARE_REQUIRE_CHECKPOINT and there is none;
  *     checkpoint_filename_with_path is not there; or the checkpoint lacks a variable of the graph;
  *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
- *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31);
- *   - BELAY_CANCELLED: belay_session_manager_cancel() was called;
+ *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31), or the target does not
+ *     answer: the message says who;
+ *   - BELAY_CANCELLED: belay_session_manager_cancel() was called while it waited;
  *   - any other code: as TensorFlow reported it.
  */
 BELAY_API belay_session *belay_session_manager_prepare_session(belay_session_manager *manager,
@@ -124,7 +129,9 @@ BELAY_API belay_session *belay_session_manager_prepare_session(belay_session_man
  * A model that is not ready is no error: that is what out_initialized says.
  *
  * Threads: one at a time per object.
- * Blocks:  while ops run; with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs, reporting.
+ * Blocks:  while ops run; up to max_wait_secs, at least five seconds, until the target and all of
+ *          its cluster answer; and with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs more.
+ *          Waits are reported after two seconds and then every ten.
  * On error: no session is left open.
  *
  * @param out_initialized Set to 1 if it was restored and is ready, else 0. May be NULL.
@@ -134,7 +141,8 @@ BELAY_API belay_session *belay_session_manager_prepare_session(belay_session_man
  *   - BELAY_NOT_FOUND: checkpoint_filename_with_path is not there, or the checkpoint lacks a
  *     variable of the graph;
  *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
- *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31);
+ *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31), or the target does not
+ *     answer: the message says who;
  *   - BELAY_CANCELLED: belay_session_manager_cancel() was called while it waited;
  *   - any other code: as TensorFlow reported it.
  */
@@ -146,15 +154,22 @@ BELAY_API belay_session *belay_session_manager_recover_session(belay_session_man
 /**
  * Opens a session on a model that somebody else makes ready (SM-31 to SM-39).
  *
- * Threads: one at a time per object.
- * Blocks:  up to max_wait_secs, reporting, plus at most one call of TensorFlow's in flight.
+ * One session asks again and again whether the model is ready (BUG-26), and the local init op runs
+ * once in it, when the model is ready for that (BUG-66). Where the target is restarted meanwhile,
+ * the wait goes on in a session on the new one.
+ *
+ * Threads: one at a time per object. Ops run on threads of belay's, which write to the log too.
+ * Blocks:  up to max_wait_secs. An attempt that is under way then has five seconds from its start
+ *          to reach the target, and a minute more for its ops. Reports at once where the model is
+ *          not ready and after two seconds where the target is silent, and then every ten.
  * On error: no session is left open.
  *
  * @param session_options Target and config; NULL: in this process, where nobody else can make it
  *                        ready (BUG-26).
- * @param max_wait_secs   0: one attempt; BELAY_FOREVER: no limit.
+ * @param max_wait_secs   0 or BELAY_AT_ONCE: one attempt; BELAY_FOREVER: no limit.
  * @return a session that the caller frees with belay_session_free(), or NULL:
- *   - BELAY_DEADLINE_EXCEEDED: not ready in time (ER-16); the message says what was not;
+ *   - BELAY_DEADLINE_EXCEEDED: not ready in time (ER-16); the message says what was not, or who
+ *     does not answer;
  *   - BELAY_CANCELLED: belay_session_manager_cancel() was called;
  *   - BELAY_INVALID_ARGUMENT: max_wait_secs is malformed;
  *   - any other code: as TensorFlow reported it.

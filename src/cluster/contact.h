@@ -1,7 +1,8 @@
-/* The first contact with a target. A session's first run has its master look for every task of the
- * cluster, and TensorFlow waits for ever where one of them, or the master, is not there: the call
- * cannot be cancelled, and RunOptions do not bound it. So it is made on a thread of its own, while
- * the caller waits with a deadline, can be stopped, and says what it waits for. */
+/* Contact with a target. A session's first run has its master look for every task of the cluster,
+ * and TensorFlow waits for ever where one of them, or the master, is not there: the call cannot be
+ * cancelled, and RunOptions do not bound it. So it is made on a thread of its own, and with it what
+ * may be held up as long, while the caller waits with a deadline, can be stopped, and says what it
+ * waits for. */
 #ifndef BLY_CLUSTER_CONTACT_H
 #define BLY_CLUSTER_CONTACT_H
 
@@ -16,9 +17,13 @@
 typedef struct bly_contact {
     const bly_runtime *rt;
     TF_Session *session;
-    const char *target;
-    int64_t deadline_us;       /* BLY_NEVER: none */
+    const char *target;        /* empty: this process, which needs no first contact */
+    int64_t deadline_us;       /* of the contact; BLY_NEVER: none */
     const atomic_int *stop[2]; /* either may be NULL */
+    /* What is done in the session once contact is made, on the same thread; NULL: nothing. */
+    belay_code (*then)(void *owner, belay_error *err);
+    const char *doing;        /* that, in words: "ready_op"; static */
+    int64_t then_deadline_us; /* not before deadline_us; BLY_NEVER: none */
     /* Who keeps the session alive: given, and released exactly once, when TensorFlow's call has
      * returned; on any thread, and perhaps never. */
     void *owner;
@@ -29,9 +34,10 @@ typedef struct bly_contact {
  * next run starts at once. Needs no op of the graph: TensorFlow makes the session before it finds
  * that there is nothing to run. Reports after two seconds, and every ten from then on.
  *
- * BELAY_OK; BELAY_DEADLINE_EXCEEDED, saying who does not answer; BELAY_CANCELLED; or what
- * TensorFlow says. After DEADLINE_EXCEEDED and CANCELLED the call goes on by itself, and the
- * session is of no more use: closing it does not end the call, and does not wait for it. */
+ * BELAY_OK; BELAY_DEADLINE_EXCEEDED, saying who does not answer; BELAY_CANCELLED; what TensorFlow
+ * says; or what `then` returns. After DEADLINE_EXCEEDED and CANCELLED the call goes on by itself,
+ * and the session is of no more use. While contact is being made closing it does not end the call,
+ * and does not wait for it; later a close is begun here, on yet another thread, to end `then`. */
 belay_code bly_contact_make(const bly_contact *contact, belay_error *err);
 
 /* Says why a target may not answer: "nobody listens at host:2222 (Connection refused)". Empty where

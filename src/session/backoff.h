@@ -1,5 +1,4 @@
-/* Waiting between attempts: pauses grow from 50 ms, so that what becomes ready is seen at once, and
- * a stop ends them. */
+/* Waiting between attempts, by the clock. A stop ends it, and so does the deadline. */
 #ifndef BLY_SESSION_BACKOFF_H
 #define BLY_SESSION_BACKOFF_H
 
@@ -8,10 +7,20 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+typedef enum bly_backoff_kind {
+    /* An attempt only looks: pauses are an eighth of what was waited so far, from 50 ms to half a
+     * second, so that what becomes ready is seen within a second. After ten minutes they grow
+     * again, to a 1200th: 6 s after two hours. */
+    BLY_BACKOFF_LOOKS,
+    /* An attempt costs something: each pause is twice the last one, from 50 ms on. */
+    BLY_BACKOFF_TRIES,
+} bly_backoff_kind;
+
 typedef struct bly_backoff {
+    bly_backoff_kind kind;
     int64_t deadline_us; /* of the whole wait; BLY_NEVER: none */
     int64_t most_us;     /* longest pause */
-    int64_t next_us;
+    int64_t next_us;     /* BLY_BACKOFF_TRIES */
     int64_t started_us;
     int64_t reported_us;
     const atomic_int *stop[2]; /* either may be NULL */
@@ -22,8 +31,9 @@ typedef struct bly_backoff {
 belay_code bly_check_secs(const char *what, double secs, belay_error *err);
 
 /* `wait_secs` may be BELAY_FOREVER or BELAY_AT_ONCE. */
-void bly_backoff_start(bly_backoff *backoff, double wait_secs, double longest_pause_secs,
-                       const atomic_int *stop, const atomic_int *other_stop);
+void bly_backoff_start(bly_backoff *backoff, bly_backoff_kind kind, double wait_secs,
+                       double longest_pause_secs, const atomic_int *stop,
+                       const atomic_int *other_stop);
 
 typedef enum bly_backoff_result {
     BLY_BACKOFF_AGAIN,   /* try again */
@@ -32,10 +42,13 @@ typedef enum bly_backoff_result {
                             fell on it */
 } bly_backoff_result;
 
-bly_backoff_result bly_backoff_pause(bly_backoff *backoff);
+/* Says what is waited for. */
+typedef void (*bly_backoff_report)(void *self, double elapsed_secs);
 
-/* 1 at the first call and then every 10 s: time to say what is waited for. */
-int bly_backoff_should_report(bly_backoff *backoff);
+/* Reports at the first pause and then every 10 s, also in the middle of a pause. `report` may be
+ * NULL. */
+bly_backoff_result bly_backoff_pause(bly_backoff *backoff, bly_backoff_report report, void *self);
+
 double bly_backoff_elapsed_secs(const bly_backoff *backoff);
 
 #endif

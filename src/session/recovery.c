@@ -14,11 +14,13 @@ static int is_preemption(belay_code code) {
     return code == BELAY_ABORTED || code == BELAY_UNAVAILABLE;
 }
 
-static belay_code create_once(belay_monitored_session *session, belay_error *err) {
+/* `deadline_us` is that of reaching the master. */
+static belay_code create_once(belay_monitored_session *session, int64_t deadline_us,
+                              belay_error *err) {
     uint32_t restored = 0;
     BLY_LOCAL_ERROR(mine);
-    belay_session *raw =
-        bly_session_creator_create(session->creator, &session->stop_requested, &restored, &mine);
+    belay_session *raw = bly_session_creator_create(session->creator, &session->stop_requested,
+                                                    deadline_us, &restored, &mine);
     if (!raw) {
         bly_error_copy(err, &mine);
         return mine.code;
@@ -30,26 +32,35 @@ static belay_code create_once(belay_monitored_session *session, belay_error *err
     return code;
 }
 
+struct failed_attempt {
+    int number;
+    const belay_error *error;
+};
+
+static void report_attempt(void *self, double elapsed_secs) {
+    const struct failed_attempt *attempt = self;
+    bly_warn("an error was raised while a session was being created, which may be due to a "
+             "preemption of a connected worker or parameter server; trying again (attempt %d, for "
+             "%.0f s so far): %s",
+             attempt->number, elapsed_secs, attempt->error->message);
+}
+
 belay_code bly_recovery_create(belay_monitored_session *session, belay_error *err) {
     bly_backoff backoff;
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, session->budget_secs, LONGEST_PAUSE_SECS,
+                      &session->stop_requested, NULL);
     if (!session->recovers)
-        return create_once(session, err);
-    bly_backoff_start(&backoff, session->budget_secs, LONGEST_PAUSE_SECS, &session->stop_requested,
-                      NULL);
+        return create_once(session, backoff.deadline_us, err);
     for (int attempt = 1;; attempt++) {
         BLY_LOCAL_ERROR(mine);
-        belay_code code = create_once(session, &mine);
+        belay_code code = create_once(session, backoff.deadline_us, &mine);
         if (!is_preemption(code)) {
             if (code != BELAY_OK)
                 bly_error_copy(err, &mine);
             return code;
         }
-        if (bly_backoff_should_report(&backoff))
-            bly_warn("an error was raised while a session was being created, which may be due to a "
-                     "preemption of a connected worker or parameter server; trying again (attempt "
-                     "%d, for %.0f s so far): %s",
-                     attempt, bly_backoff_elapsed_secs(&backoff), mine.message);
-        bly_backoff_result result = bly_backoff_pause(&backoff);
+        struct failed_attempt failed = {attempt, &mine};
+        bly_backoff_result result = bly_backoff_pause(&backoff, report_attempt, &failed);
         if (result == BLY_BACKOFF_AGAIN)
             continue;
         if (result == BLY_BACKOFF_EXPIRED)
@@ -115,11 +126,11 @@ int bly_recovery_after_helper(belay_monitored_session *session) {
  * nothing but this ends it (BUG-16). `backoff` is started at the first recovery of a run. */
 static int may_repeat(belay_monitored_session *session, bly_backoff *backoff, int recoveries) {
     if (recoveries == 0) {
-        bly_backoff_start(backoff, session->budget_secs, LONGEST_PAUSE_SECS,
+        bly_backoff_start(backoff, BLY_BACKOFF_TRIES, session->budget_secs, LONGEST_PAUSE_SECS,
                           &session->stop_requested, NULL);
         return !atomic_load(&session->stop_requested);
     }
-    bly_backoff_result result = bly_backoff_pause(backoff);
+    bly_backoff_result result = bly_backoff_pause(backoff, NULL, NULL);
     if (result == BLY_BACKOFF_EXPIRED)
         bly_error_prefix(&session->failure, "gave up after %d recoveries in %.0f s: ", recoveries,
                          bly_backoff_elapsed_secs(backoff));

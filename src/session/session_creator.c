@@ -1,5 +1,6 @@
 #include "session/session_creator.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/options.h"
@@ -251,7 +252,8 @@ belay_session *belay_session_creator_create_session(belay_session_creator *creat
 }
 
 belay_session *bly_session_creator_create(belay_session_creator *creator, const atomic_int *stop,
-                                          uint32_t *out_restored, belay_error *err) {
+                                          int64_t deadline_us, uint32_t *out_restored,
+                                          belay_error *err) {
     belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
     *out_restored = 0;
     if (creator->table.create_session)
@@ -261,11 +263,12 @@ belay_session *bly_session_creator_create(belay_session_creator *creator, const 
     session.target = creator->target;
     session.config = creator->config;
     session.config_size = creator->config_size;
-    bly_session_manager_watch(creator->manager, stop);
+    bly_session_manager_watch(creator->manager, stop, deadline_us);
     belay_session *made = creator->is_worker
                               ? belay_session_manager_wait_for_session(creator->manager, &session,
                                                                        creator->max_wait_secs, err)
                               : create_chief(creator, &session, out_restored, err);
-    bly_session_manager_watch(creator->manager, NULL); /* the creator may outlive `stop` */
+    bly_session_manager_watch(creator->manager, NULL,
+                              BLY_NEVER); /* the creator may outlive `stop` */
     return made;
 }

@@ -12,9 +12,11 @@
 belay_session_creator *bly_session_creator_ref(belay_session_creator *creator);
 
 /* Makes a session that is ready to use (CR-01). Waits end with CANCELLED when *stop becomes
- * non-zero. */
+ * non-zero. A chief's master must have answered by `deadline_us` (BLY_NEVER: no limit of that
+ * kind). */
 belay_session *bly_session_creator_create(belay_session_creator *creator, const atomic_int *stop,
-                                          uint32_t *out_restored, belay_error *err);
+                                          int64_t deadline_us, uint32_t *out_restored,
+                                          belay_error *err);
 
 belay_graph *bly_session_creator_graph(belay_session_creator *creator);
 

@@ -1,15 +1,12 @@
-#include "session/session_manager.h"
-
-#include "base/buf.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
 #include "checkpoint/saver.h"
-#include "runtime/tensor.h"
 #include "session/backoff.h"
-#include "session/feed_list.h"
 #include "session/request.h"
+#include "session/session_manager_impl.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -25,20 +22,6 @@ _Static_assert(sizeof(belay_prepare_options) ==
 
 #define RECOVERY_WAIT_SECS 30.0
 #define MAX_WAIT_SECS      7200.0
-
-struct belay_session_manager {
-    belay_graph *graph;
-    TF_Operation *local_init_op;    /* NULL: none */
-    TF_Output ready;                /* oper NULL: none */
-    int ready_is_op;                /* an op without outputs: ready once it ran (SM-41) */
-    TF_Output ready_for_local_init; /* the same */
-    int ready_for_local_init_is_op;
-    TF_Buffer *local_init_run_options; /* NULL: none */
-    bly_feed_list local_init_feeds;
-    double recovery_wait_secs;
-    atomic_int cancelled;
-    const atomic_int *stop; /* NULL: none */
-};
 
 /* A ready op may be an operation, or a tensor (SM-41). */
 static belay_code find_ready(belay_session_manager *manager, const char *name, TF_Output *out,
@@ -109,6 +92,8 @@ belay_session_manager *belay_session_manager_new(belay_graph *graph,
         bly_fail_memory(err);
         return NULL;
     }
+    atomic_init(&manager->references, 1);
+    manager->deadline_us = BLY_NEVER;
     manager->graph = bly_graph_ref(graph);
     if (read_options(manager, &options, err) != BELAY_OK) {
         belay_session_manager_free(manager);
@@ -117,8 +102,13 @@ belay_session_manager *belay_session_manager_new(belay_graph *graph,
     return manager;
 }
 
+belay_session_manager *bly_session_manager_ref(belay_session_manager *manager) {
+    atomic_fetch_add(&manager->references, 1);
+    return manager;
+}
+
 void belay_session_manager_free(belay_session_manager *manager) {
-    if (!manager)
+    if (!manager || atomic_fetch_sub(&manager->references, 1) != 1)
         return;
     if (manager->local_init_run_options)
         manager->graph->rt->DeleteBuffer(manager->local_init_run_options);
@@ -132,187 +122,21 @@ void belay_session_manager_cancel(belay_session_manager *manager) {
         atomic_store(&manager->cancelled, 1);
 }
 
-void bly_session_manager_watch(belay_session_manager *manager, const atomic_int *stop) {
+void bly_session_manager_watch(belay_session_manager *manager, const atomic_int *stop,
+                               int64_t deadline_us) {
     manager->stop = stop;
-}
-
-/* ---- readiness (SM-40 to SM-47) ---- */
-
-/* Joins the elements of a ready op's value: names of what is not initialised. */
-static void put_elements(const bly_runtime *rt, const TF_Tensor *value, bly_buf *why) {
-    bly_buf_puts(why, "Variables not initialized: ");
-    for (int64_t i = 0; i < rt->TensorElementCount(value); i++) {
-        size_t len = 0;
-        const char *text = bly_tensor_string(rt, value, i, &len);
-        bly_buf_puts(why, i ? ", " : "");
-        if (text)
-            bly_buf_append(why, text, len);
-        else
-            bly_buf_printf(why, "%g", bly_tensor_number(rt, value, i));
-    }
-}
-
-/* SM-41; but of int32 elements only zeros say nothing is missing (BUG-64). */
-static int is_ready_value(const bly_runtime *rt, const TF_Tensor *value) {
-    int64_t count = value ? rt->TensorElementCount(value) : 0;
-    int ready = count == 0 || rt->TensorType(value) == TF_INT32;
-    for (int64_t i = 0; ready && i < count; i++)
-        ready = bly_tensor_number(rt, value, i) == 0;
-    return ready;
-}
-
-/* Evaluates a ready op. *out_ready is 0 with the reason in `why`. An error other than "not ready"
- * is returned. */
-static belay_code check_ready(const belay_session_manager *manager, belay_session *session,
-                              TF_Output ready, int is_op, int *out_ready, bly_buf *why,
-                              belay_error *err) {
-    const bly_runtime *rt = manager->graph->rt;
-    TF_Tensor *value = NULL;
-    *out_ready = 1;
-    bly_buf_clear(why);
-    if (!ready.oper)
-        return BELAY_OK;
-    BLY_LOCAL_ERROR(mine);
-    belay_code code = is_op ? bly_session_run_op(session, ready.oper, &mine)
-                            : bly_session_fetch(session, ready, &value, &mine);
-    if (code == BELAY_FAILED_PRECONDITION) {
-        /* SM-43; the code decides, since a table says it in other words than a variable (BUG-65).
-         */
-        if (!strstr(mine.message, "uninitialized"))
-            bly_warn("ready op %s, taken as not ready: %s", rt->OperationName(ready.oper),
-                     mine.message);
-        *out_ready = 0;
-        bly_buf_puts(why, mine.message);
-        return BELAY_OK;
-    }
-    if (code != BELAY_OK) {
-        bly_error_copy(err, &mine);
-        return code;
-    }
-    *out_ready = is_ready_value(rt, value);
-    if (!*out_ready)
-        put_elements(rt, value, why);
-    if (value)
-        rt->DeleteTensor(value);
-    return BELAY_OK;
-}
-
-/* What an op is fed that initialises: the user's tensors, and the paths of a SavedModel's files. */
-struct feeds {
-    const char **names; /* ends in NULL */
-    belay_tensor **inputs;
-    size_t count;
-    char **asset_names; /* asset_count of each, the last ones of the above */
-    belay_tensor **assets;
-    size_t asset_count;
-};
-
-static int is_fed(const belay_graph *graph, const char *const *feeds, TF_Output wanted) {
-    TF_Output output;
-    for (size_t i = 0; feeds && feeds[i]; i++)
-        if (bly_graph_find_raw_output(graph, feeds[i], &output, NULL) == BELAY_OK &&
-            bly_same_output(output, wanted))
-            return 1;
-    return 0;
-}
-
-static belay_code add_asset(struct feeds *feeds, const belay_graph *graph, const bly_asset *asset,
-                            belay_error *err) {
-    char name[1024];
-    const char *path = asset->path;
-    bly_graph_output_name(graph, asset->tensor, name, sizeof name);
-    char *copy = bly_strdup(name);
-    if (!copy)
-        return bly_fail_memory(err);
-    feeds->asset_names[feeds->asset_count] = copy;
-    belay_tensor *tensor = belay_tensor_new_strings(&path, NULL, NULL, 0, err);
-    feeds->assets[feeds->asset_count++] = tensor;
-    feeds->names[feeds->count] = copy;
-    feeds->inputs[feeds->count++] = tensor;
-    return tensor ? BELAY_OK : BELAY_RESOURCE_EXHAUSTED;
-}
-
-static void feeds_free(struct feeds *feeds) {
-    for (size_t i = 0; i < feeds->asset_count; i++) {
-        bly_free(feeds->asset_names[i]);
-        belay_tensor_free(feeds->assets[i]);
-    }
-    bly_free(feeds->names);
-    bly_free(feeds->inputs);
-    bly_free(feeds->asset_names);
-    bly_free(feeds->assets);
-}
-
-static belay_code collect_feeds(struct feeds *out, const belay_graph *graph,
-                                const char *const *feeds, belay_tensor *const *inputs,
-                                belay_error *err) {
-    size_t given = 0, assets = graph->asset_count;
-    while (feeds && feeds[given])
-        given++;
-    *out = (struct feeds){.names = bly_calloc(given + assets + 1, sizeof *out->names),
-                          .inputs = bly_calloc(given + assets, sizeof(belay_tensor *)),
-                          .asset_names = bly_calloc(assets, sizeof(char *)),
-                          .assets = bly_calloc(assets, sizeof(belay_tensor *))};
-    if (!out->names || !out->inputs || !out->asset_names || !out->assets)
-        return bly_fail_memory(err);
-    for (; out->count < given; out->count++) {
-        out->names[out->count] = feeds[out->count];
-        out->inputs[out->count] = inputs ? inputs[out->count] : NULL;
-    }
-    belay_code code = BELAY_OK;
-    for (size_t i = 0; code == BELAY_OK && i < assets; i++)
-        if (!is_fed(graph, feeds, graph->assets[i].tensor))
-            code = add_asset(out, graph, &graph->assets[i], err);
-    return code;
-}
-
-static belay_code run_with_feeds(belay_session *session, const TF_Operation *op,
-                                 const char *const *given, belay_tensor *const *inputs,
-                                 const TF_Buffer *run_options, belay_error *err) {
-    struct feeds feeds;
-    belay_run_options options = BELAY_RUN_OPTIONS_INIT;
-    const char *target[] = {session->rt->OperationName((TF_Operation *)(uintptr_t)op), NULL};
-    if (run_options) {
-        options.run_options = run_options->data;
-        options.run_options_size = run_options->length;
-    }
-    belay_code code = collect_feeds(&feeds, session->graph, given, inputs, err);
-    if (code == BELAY_OK)
-        code = belay_session_run(session, feeds.names, feeds.inputs, NULL, NULL, target, &options,
-                                 err);
-    feeds_free(&feeds);
-    return code;
-}
-
-/* Local init (SM-45): *out_done is 0 where the model is not ready for it. */
-static belay_code try_local_init(const belay_session_manager *manager, belay_session *session,
-                                 int *out_done, bly_buf *why, belay_error *err) {
-    *out_done = 1;
-    bly_buf_clear(why);
-    if (!manager->local_init_op)
-        return BELAY_OK;
-    belay_code code = check_ready(manager, session, manager->ready_for_local_init,
-                                  manager->ready_for_local_init_is_op, out_done, why, err);
-    if (code != BELAY_OK || !*out_done)
-        return code;
-    bly_info("Running local_init_op.");
-    code = run_with_feeds(session, manager->local_init_op,
-                          (const char *const *)manager->local_init_feeds.names,
-                          manager->local_init_feeds.inputs, manager->local_init_run_options, err);
-    if (code == BELAY_OK)
-        bly_info("Done running local_init_op.");
-    return code;
-}
-
-static belay_code check_model_ready(const belay_session_manager *manager, belay_session *session,
-                                    int *out_ready, bly_buf *why, belay_error *err) {
-    return check_ready(manager, session, manager->ready, manager->ready_is_op, out_ready, why, err);
+    manager->deadline_us = deadline_us;
 }
 
 /* ---- restoring (SM-05 to SM-13) ---- */
 
-static belay_code cancelled(belay_error *err) {
-    return bly_fail(err, BELAY_CANCELLED, "a stop was requested while waiting");
+static double longest_wait(const belay_prepare_options *options) {
+    return options->max_wait_secs == 0 ? MAX_WAIT_SECS : options->max_wait_secs;
+}
+
+static belay_code cancelled(const char *checkpoint_dir, belay_error *err) {
+    return bly_fail(err, BELAY_CANCELLED,
+                    "a stop was requested while waiting for a checkpoint in %s", checkpoint_dir);
 }
 
 /* Runs what a SavedModel initialises beside its variables, tables for example. Before a checkpoint
@@ -324,11 +148,16 @@ static belay_code run_saved_model_initializers(belay_session *session, belay_err
     for (size_t i = 0; code == BELAY_OK && i < count; i++) {
         const char *name = belay_graph_collection_node(graph, "saved_model_initializers", i);
         TF_Operation *op = name ? bly_graph_find_target(graph, name, err) : NULL;
-        code = op ? run_with_feeds(session, op, NULL, NULL, NULL, err) : BELAY_NOT_FOUND;
+        code = op ? bly_manager_run_init(session, op, NULL, NULL, NULL, err) : BELAY_NOT_FOUND;
     }
     if (code == BELAY_OK && graph->initial_op)
-        code = run_with_feeds(session, graph->initial_op, NULL, NULL, NULL, err);
+        code = bly_manager_run_init(session, graph->initial_op, NULL, NULL, NULL, err);
     return code;
+}
+
+static void report_no_checkpoint(void *checkpoint_dir, double elapsed_secs) {
+    bly_info("Waiting for checkpoint to be available. In %s, for %.0f s so far",
+             (const char *)checkpoint_dir, elapsed_secs);
 }
 
 /* Restores from a folder, waiting for a checkpoint where that was asked for (SM-11, BUG-27,
@@ -337,21 +166,18 @@ static belay_code restore_from_directory(belay_session_manager *manager, belay_s
                                          const belay_prepare_options *options,
                                          uint32_t *out_restored, belay_error *err) {
     bly_backoff backoff;
-    double max_wait = options->max_wait_secs == 0 ? MAX_WAIT_SECS : options->max_wait_secs;
-    bly_backoff_start(&backoff, max_wait, manager->recovery_wait_secs, &manager->cancelled,
-                      manager->stop);
+    bly_backoff_start(&backoff, BLY_BACKOFF_LOOKS, longest_wait(options),
+                      manager->recovery_wait_secs, &manager->cancelled, manager->stop);
     for (;;) {
         belay_code code = bly_saver_restore_newest(options->saver, session, options->checkpoint_dir,
                                                    out_restored, err);
         if (code != BELAY_OK || *out_restored ||
             !(options->flags & BELAY_PREPARE_WAIT_FOR_CHECKPOINT))
             return code;
-        if (bly_backoff_should_report(&backoff))
-            bly_info("Waiting for checkpoint to be available. In %s, for %.0f s so far",
-                     options->checkpoint_dir, bly_backoff_elapsed_secs(&backoff));
-        switch (bly_backoff_pause(&backoff)) {
+        switch (bly_backoff_pause(&backoff, report_no_checkpoint,
+                                  (void *)(uintptr_t)options->checkpoint_dir)) {
         case BLY_BACKOFF_STOPPED:
-            return cancelled(err);
+            return cancelled(options->checkpoint_dir, err);
         case BLY_BACKOFF_EXPIRED:
             return bly_fail(err, BELAY_DEADLINE_EXCEEDED,
                             "no checkpoint in %s after waiting %.0f secs", options->checkpoint_dir,
@@ -437,9 +263,9 @@ static belay_code initialize(belay_session_manager *manager, belay_session *sess
                         "given");
     if (options->init_op) {
         TF_Operation *op = bly_graph_find_target(manager->graph, options->init_op, err);
-        code =
-            op ? run_with_feeds(session, op, options->init_feeds, options->init_inputs, NULL, err)
-               : BELAY_NOT_FOUND;
+        code = op ? bly_manager_run_init(session, op, options->init_feeds, options->init_inputs,
+                                         NULL, err)
+                  : BELAY_NOT_FOUND;
     }
     if (code == BELAY_OK)
         code = bly_restore_initial_checkpoint(session, err);
@@ -450,15 +276,15 @@ static belay_code make_ready(belay_session_manager *manager, belay_session *sess
                              const belay_prepare_options *options, belay_error *err) {
     bly_buf why = BLY_BUF_INIT;
     const bly_runtime *rt = manager->graph->rt;
-    int ready;
-    belay_code code = try_local_init(manager, session, &ready, &why, err);
+    int ready = 0;
+    belay_code code = bly_manager_local_init(manager, session, &ready, &why, err);
     if (code == BELAY_OK && !ready) {
         code = bly_fail(err, BELAY_FAILED_PRECONDITION,
                         "Init operations did not make model ready for local_init. Init op: %s, "
                         "init fn: %s, error: %s",
                         or_none(options->init_op), init_fn_name(options), bly_buf_text(&why));
     } else if (code == BELAY_OK) {
-        code = check_model_ready(manager, session, &ready, &why, err);
+        code = bly_manager_check_ready(manager, session, &ready, &why, err);
         if (code == BELAY_OK && !ready)
             code = bly_fail(err, BELAY_FAILED_PRECONDITION,
                             "Init operations did not make model ready. Init op: %s, init fn: %s, "
@@ -484,7 +310,9 @@ belay_session *belay_session_manager_prepare_session(belay_session_manager *mana
     belay_session *session = belay_session_open(manager->graph, options.session, err);
     if (!session)
         return NULL;
-    belay_code code = run_saved_model_initializers(session, err);
+    belay_code code = bly_manager_contact(manager, session, longest_wait(&options), err);
+    if (code == BELAY_OK)
+        code = run_saved_model_initializers(session, err);
     if (code == BELAY_OK)
         code = restore(manager, session, &options, &restored, err);
     if (code == BELAY_OK && !restored)
@@ -516,16 +344,18 @@ belay_session *belay_session_manager_recover_session(belay_session_manager *mana
         return NULL;
     const char *from =
         options.checkpoint_dir ? options.checkpoint_dir : options.checkpoint_filename_with_path;
-    belay_code code = run_saved_model_initializers(session, err);
+    belay_code code = bly_manager_contact(manager, session, longest_wait(&options), err);
+    if (code == BELAY_OK)
+        code = run_saved_model_initializers(session, err);
     if (code == BELAY_OK)
         code = restore(manager, session, &options, &restored, err);
     if (code == BELAY_OK)
-        code = try_local_init(manager, session, &local_done, &why, err);
+        code = bly_manager_local_init(manager, session, &local_done, &why, err);
     if (code == BELAY_OK && restored && !local_done)
         bly_info("Restoring model from %s did not make model ready for local init: %s", from,
                  bly_buf_text(&why));
     if (code == BELAY_OK && restored && local_done) {
-        code = check_model_ready(manager, session, &ready, &why, err);
+        code = bly_manager_check_ready(manager, session, &ready, &why, err);
         if (code == BELAY_OK && ready)
             bly_info("Restored model from %s", from);
         else if (code == BELAY_OK)
@@ -539,73 +369,5 @@ belay_session *belay_session_manager_recover_session(belay_session_manager *mana
     }
     if (out_initialized)
         *out_initialized = restored && local_done && ready;
-    return session;
-}
-
-/* One attempt of wait_for_session: a session, or NULL with *out_again 1 where it was only not ready
- * yet. */
-static belay_session *attempt(belay_session_manager *manager, const belay_session_options *options,
-                              bly_buf *local_why, bly_buf *ready_why, int *out_again,
-                              belay_error *err) {
-    int local_done = 0, ready = 0;
-    *out_again = 0;
-    belay_session *session = belay_session_open(manager->graph, options, err);
-    if (!session)
-        return NULL;
-    bly_buf_clear(ready_why);
-    belay_code code = try_local_init(manager, session, &local_done, local_why, err);
-    if (code == BELAY_OK && local_done)
-        code = check_model_ready(manager, session, &ready, ready_why, err);
-    if (code == BELAY_OK && local_done && ready)
-        return session;
-    *out_again = code == BELAY_OK;
-    belay_session_free(session);
-    return NULL;
-}
-
-belay_session *belay_session_manager_wait_for_session(belay_session_manager *manager,
-                                                      const belay_session_options *session_options,
-                                                      double max_wait_secs, belay_error *err) {
-    bly_backoff backoff;
-    bly_buf local_why = BLY_BUF_INIT, ready_why = BLY_BUF_INIT;
-    belay_session *session = NULL;
-    int again;
-    if (!manager) {
-        if (belay_error_code(err) == BELAY_OK)
-            bly_fail(err, BELAY_INVALID_ARGUMENT, "manager is NULL");
-        return NULL;
-    }
-    if (bly_check_secs("max_wait_secs", max_wait_secs, err) != BELAY_OK)
-        return NULL;
-    if (!session_options || !session_options->target || !*session_options->target)
-        bly_warn("waiting for a session in this process: its variables are private, so nobody "
-                 "else can initialise them (BUG-26)");
-    bly_backoff_start(&backoff, max_wait_secs, manager->recovery_wait_secs, &manager->cancelled,
-                      manager->stop);
-    for (;;) {
-        session = attempt(manager, session_options, &local_why, &ready_why, &again, err);
-        if (session || !again)
-            break;
-        if (bly_backoff_should_report(&backoff))
-            bly_info("Waiting for model to be ready. Ready_for_local_init_op: %s, ready: %s",
-                     local_why.len ? local_why.data : "None",
-                     ready_why.len ? ready_why.data : "None");
-        bly_backoff_result result = bly_backoff_pause(&backoff);
-        if (result == BLY_BACKOFF_STOPPED) {
-            cancelled(err);
-            break;
-        }
-        if (result == BLY_BACKOFF_EXPIRED) {
-            bly_fail(err, BELAY_DEADLINE_EXCEEDED,
-                     "Session was not ready after waiting %d secs. Ready_for_local_init_op: %s, "
-                     "ready: %s",
-                     max_wait_secs > 0 ? (int)max_wait_secs : 0,
-                     local_why.len ? local_why.data : "None",
-                     ready_why.len ? ready_why.data : "None");
-            break;
-        }
-    }
-    bly_buf_free(&local_why);
-    bly_buf_free(&ready_why);
     return session;
 }

@@ -6,9 +6,15 @@
 #include <belay/session_manager.h>
 
 #include <stdatomic.h>
+#include <stdint.h>
+
+/* Given back with belay_session_manager_free(). */
+belay_session_manager *bly_session_manager_ref(belay_session_manager *manager);
 
 /* Ends the manager's waits also when *stop becomes non-zero: how a monitored session's request_stop
- * reaches them. Must outlive the manager. */
-void bly_session_manager_watch(belay_session_manager *manager, const atomic_int *stop);
+ * reaches them. Must outlive the manager. A target to prepare must have answered by `deadline_us`
+ * (BLY_NEVER: no limit of that kind). */
+void bly_session_manager_watch(belay_session_manager *manager, const atomic_int *stop,
+                               int64_t deadline_us);
 
 #endif

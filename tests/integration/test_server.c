@@ -214,10 +214,10 @@ static void test_wait_for_session__has_it_when_another_process_has_prepared_it(v
     (void)state;
     char target[128], text[512];
     struct process *server = start_server("worker=127.0.0.1:0", "worker", target, sizeof target);
-    struct process *worker = start_worker(target, "60", "0.5");
+    struct process *worker = start_worker(target, "60", "0");
     read_up_to(worker, "Waiting for model to be ready.", text, sizeof text);
     assert_non_null(strstr(text, "Variables not initialized: global_step"));
-    nap_ms(2500); /* long enough for pauses to have grown */
+    nap_ms(4600); /* pauses have grown to their longest, of those that the promise is about */
     struct model_parts parts = make_parts(0);
     belay_session *session = prepare_on(&parts, target);
     double late = worker_is_late_by(worker, bly_now_us());
@@ -281,6 +281,11 @@ static void cancel_later(void *self) {
     belay_session_manager_cancel(self);
 }
 
+static void cancel_late(void *self) {
+    nap_ms(2500);
+    belay_session_manager_cancel(self);
+}
+
 static void test_wait_for_session__is_cancelled_from_another_thread(void **state) {
     (void)state;
     char target[128];
@@ -297,6 +302,51 @@ static void test_wait_for_session__is_cancelled_from_another_thread(void **state
     bly_thread_join(thread);
     free_parts(&parts);
     end_process(server, SIGTERM);
+}
+
+/* BUG-26, SM-39: the server is killed and started again under somebody who waits; the wait goes on
+ * in a session on the new one. */
+static void test_wait_for_session__outlives_its_server(void **state) {
+    (void)state;
+    char target[128], where[128], cluster[128], text[512];
+    snprintf(cluster, sizeof cluster, "worker=127.0.0.1:%d", free_port());
+    struct process *server = start_server(cluster, "worker", target, sizeof target);
+    struct process *worker = start_worker(target, "60", "0");
+    read_up_to(worker, "Waiting for model to be ready.", text, sizeof text);
+    end_process(server, SIGKILL);
+    server = start_server(cluster, "worker", where, sizeof where);
+    read_up_to(worker, "the session that waited is lost", text, sizeof text);
+    struct model_parts parts = make_parts(0);
+    belay_session *session = prepare_on(&parts, target);
+    read_up_to(worker, "ready ", text, sizeof text);
+    assert_int_equal(end_process(worker, 0), 0);
+    assert_int_equal(step_on(session), 1);
+    belay_session_free(session);
+    free_parts(&parts);
+    end_process(server, SIGTERM);
+}
+
+/* Design, section 8: a server that has stopped answering holds nobody who is told to stop. */
+static void test_wait_for_session__is_cancelled_while_its_server_hangs(void **state) {
+    (void)state;
+    char target[128];
+    struct process *server = start_server("worker=127.0.0.1:0", "worker", target, sizeof target);
+    struct model_parts parts = make_parts(0);
+    belay_session_options options = BELAY_SESSION_OPTIONS_INIT;
+    options.target = target;
+    kill(server->pid, SIGSTOP);
+    log_start();
+    bly_thread *thread = bly_thread_start("cancel", cancel_late, parts.manager, NULL);
+    int64_t start = bly_now_us();
+    assert_not_made(
+        BELAY_CANCELLED, "a stop was requested while waiting for grpc://",
+        belay_session_manager_wait_for_session(parts.manager, &options, BELAY_FOREVER, err));
+    assert_true(bly_now_us() - start < 4500000);
+    assert_logged("Waiting for grpc://127.0.0.1:");
+    bly_thread_join(thread);
+    free_parts(&parts);
+    kill(server->pid, SIGCONT);
+    end_process(server, SIGKILL);
 }
 
 /* ---- a server that is not there ---- */
@@ -317,6 +367,33 @@ static void test_wait_for_session__with_a_timeout_in_the_config_does_not_hang(vo
     assert_not_made(BELAY_DEADLINE_EXCEEDED, "",
                     belay_session_manager_wait_for_session(parts.manager, &options, 60, err));
     assert_true(bly_now_us() - start < 3000000);
+    free_parts(&parts);
+}
+
+/* TO-10: the same without that. Whoever prepares, recovers or waits ends in time, and says why. */
+static void test_session_manager__ends_in_time_where_nobody_listens(void **state) {
+    (void)state;
+    char target[128];
+    struct model_parts parts = make_parts(0);
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
+    belay_prepare_options options = BELAY_PREPARE_OPTIONS_INIT;
+    snprintf(target, sizeof target, "grpc://127.0.0.1:%d", free_port());
+    session.target = target;
+    options.session = &session;
+    options.init_op = belay_scaffold_init_op(parts.scaffold);
+    options.max_wait_secs = 5.5;
+    const char *reason = "did not answer within 5.5 s: nobody listens at 127.0.0.1";
+    log_start();
+    int64_t start = bly_now_us();
+    assert_not_made(BELAY_DEADLINE_EXCEEDED, reason,
+                    belay_session_manager_prepare_session(parts.manager, &options, NULL, err));
+    assert_not_made(BELAY_DEADLINE_EXCEEDED, reason,
+                    belay_session_manager_recover_session(parts.manager, &options, NULL, err));
+    assert_not_made(BELAY_DEADLINE_EXCEEDED, reason,
+                    belay_session_manager_wait_for_session(parts.manager, &session, 5.5, err));
+    assert_true(bly_now_us() - start < 20000000);
+    assert_logged("Waiting for grpc://127.0.0.1:");
+    assert_logged("(Connection refused)");
     free_parts(&parts);
 }
 
@@ -499,6 +576,9 @@ int main(int argc, char **argv) {
         TEST(test_wait_for_session__has_it_at_once_where_both_start_together),
         TEST(test_wait_for_session__ends_at_max_wait_secs_where_nobody_prepares),
         TEST(test_wait_for_session__is_cancelled_from_another_thread),
+        TEST(test_wait_for_session__outlives_its_server),
+        TEST(test_wait_for_session__is_cancelled_while_its_server_hangs),
+        TEST(test_session_manager__ends_in_time_where_nobody_listens),
         TEST(test_wait_for_session__with_a_timeout_in_the_config_does_not_hang),
         TEST(test_contact__ends_in_time_where_nobody_listens),
         TEST(test_contact__is_made_when_the_server_comes_up),

@@ -28,46 +28,94 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* TO-01, SM-36: what becomes ready early is seen early, and the longest pause is the caller's. */
-static void test_backoff__pauses_grow_from_50_ms_to_the_longest(void **state) {
+static bly_backoff_result pause_once(bly_backoff *backoff) {
+    return bly_backoff_pause(backoff, NULL, NULL);
+}
+
+/* BUG-16: where an attempt costs something. */
+static void test_backoff__pauses_between_tries_double(void **state) {
     static const int64_t expected[] = {50, 150, 350, 750, 1550, 2550, 3550};
     bly_backoff backoff;
     (void)state;
-    bly_backoff_start(&backoff, BELAY_FOREVER, 1, NULL, NULL);
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, BELAY_FOREVER, 1, NULL, NULL);
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
-        assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_AGAIN);
+        assert_int_equal(pause_once(&backoff), BLY_BACKOFF_AGAIN);
         assert_int_equal(stepped_clock_now_ms(), expected[i]);
     }
     assert_true(fabs(bly_backoff_elapsed_secs(&backoff) - 3.55) < 1e-9);
     /* One that is shorter than the first. */
-    bly_backoff_start(&backoff, BELAY_FOREVER, 0.01, NULL, NULL);
-    bly_backoff_pause(&backoff);
-    bly_backoff_pause(&backoff);
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, BELAY_FOREVER, 0.01, NULL, NULL);
+    pause_once(&backoff);
+    pause_once(&backoff);
     assert_int_equal(stepped_clock_now_ms(), 3570);
+}
+
+/* Looks from now on until the time of the test's clock is `until_ms`, and then once more. Returns
+ * how late that was. */
+static int64_t late_after(bly_backoff *backoff, int64_t until_ms) {
+    while (stepped_clock_now_ms() < until_ms)
+        assert_int_equal(pause_once(backoff), BLY_BACKOFF_AGAIN);
+    return stepped_clock_now_ms() - until_ms;
+}
+
+/* TO-01, SM-36: what becomes ready is seen within a second, however long that took, for as long as
+ * somebody may be looking on; and pauses still grow. */
+static void test_backoff__sees_within_a_second_what_becomes_ready(void **state) {
+    bly_backoff backoff;
+    (void)state;
+    for (int64_t ready_ms = 0; ready_ms <= 600000; ready_ms += ready_ms / 3 + 7) {
+        int64_t start = stepped_clock_now_ms();
+        bly_backoff_start(&backoff, BLY_BACKOFF_LOOKS, BELAY_FOREVER, 30, NULL, NULL);
+        int64_t late = late_after(&backoff, start + ready_ms);
+        assert_true(late <= 500);
+        assert_true(late <= 50 + ready_ms / 8);
+    }
+}
+
+static int64_t pause_after(bly_backoff *backoff, int64_t waited_ms) {
+    late_after(backoff, waited_ms);
+    int64_t before = stepped_clock_now_ms();
+    pause_once(backoff);
+    return stepped_clock_now_ms() - before;
+}
+
+static void test_backoff__looks_less_often_after_ten_minutes(void **state) {
+    bly_backoff backoff;
+    (void)state;
+    bly_backoff_start(&backoff, BLY_BACKOFF_LOOKS, BELAY_FOREVER, 30, NULL, NULL);
+    assert_int_equal(pause_after(&backoff, 0), 50);
+    assert_in_range(pause_after(&backoff, 2000), 249, 320);
+    assert_int_equal(pause_after(&backoff, 60000), 500);
+    assert_in_range(pause_after(&backoff, 7200000), 6000, 6100);
+    assert_int_equal(pause_after(&backoff, 100000000), 30000);
+    /* The longest pause is the caller's. */
+    int64_t start = stepped_clock_now_ms();
+    bly_backoff_start(&backoff, BLY_BACKOFF_LOOKS, BELAY_FOREVER, 0.02, NULL, NULL);
+    assert_int_equal(pause_after(&backoff, start + 60000), 20);
 }
 
 /* BUG-25, BUG-27, SM-12: by the clock, and one more attempt falls on the deadline. */
 static void test_backoff__cuts_the_last_pause_to_the_deadline(void **state) {
     bly_backoff backoff;
     (void)state;
-    bly_backoff_start(&backoff, 0.2, 30, NULL, NULL);
-    assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_AGAIN);
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, 0.2, 30, NULL, NULL);
+    assert_int_equal(pause_once(&backoff), BLY_BACKOFF_AGAIN);
     stepped_clock_advance_ms(40); /* the attempt itself takes time, too */
-    assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_AGAIN);
+    assert_int_equal(pause_once(&backoff), BLY_BACKOFF_AGAIN);
     assert_int_equal(stepped_clock_now_ms(), 190);
-    assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_AGAIN);
+    assert_int_equal(pause_once(&backoff), BLY_BACKOFF_AGAIN);
     assert_int_equal(stepped_clock_now_ms(), 200);
-    assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_EXPIRED);
+    assert_int_equal(pause_once(&backoff), BLY_BACKOFF_EXPIRED);
     assert_int_equal(stepped_clock_now_ms(), 200);
 }
 
 static void test_backoff__without_time_expires_at_once(void **state) {
     bly_backoff backoff;
     (void)state;
-    bly_backoff_start(&backoff, 0, 30, NULL, NULL);
-    assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_EXPIRED);
-    bly_backoff_start(&backoff, BELAY_AT_ONCE, 30, NULL, NULL);
-    assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_EXPIRED);
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, 0, 30, NULL, NULL);
+    assert_int_equal(pause_once(&backoff), BLY_BACKOFF_EXPIRED);
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, BELAY_AT_ONCE, 30, NULL, NULL);
+    assert_int_equal(pause_once(&backoff), BLY_BACKOFF_EXPIRED);
     assert_int_equal(stepped_clock_now_ms(), 0);
 }
 
@@ -76,8 +124,8 @@ static void test_backoff__waits_as_long_as_it_is_told(void **state) {
     bly_backoff backoff;
     int pauses = 0;
     (void)state;
-    bly_backoff_start(&backoff, 7 * 86400, INFINITY, NULL, NULL);
-    while (bly_backoff_pause(&backoff) == BLY_BACKOFF_AGAIN)
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, 7 * 86400, INFINITY, NULL, NULL);
+    while (pause_once(&backoff) == BLY_BACKOFF_AGAIN)
         pauses++;
     assert_int_equal(stepped_clock_now_ms(), INT64_C(7) * 86400 * 1000);
     assert_true(pauses < 40);
@@ -110,30 +158,51 @@ static void test_backoff__ends_soon_after_either_stop_is_set(void **state) {
         bly_backoff backoff;
         struct stop stop = {0, stepped_clock_now_ms() + 20000};
         atomic_int other = 0;
-        bly_backoff_start(&backoff, BELAY_FOREVER, 3600, which ? &other : &stop.flag,
-                          which ? &stop.flag : &other);
+        bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, BELAY_FOREVER, 3600,
+                          which ? &other : &stop.flag, which ? &stop.flag : &other);
         bly_thread *thread = bly_thread_start("stop", set_later, &stop, NULL);
         assert_non_null(thread);
-        while (bly_backoff_pause(&backoff) == BLY_BACKOFF_AGAIN)
+        while (pause_once(&backoff) == BLY_BACKOFF_AGAIN)
             ;
         assert_in_range(stepped_clock_now_ms() - stop.after_ms, 0, 100);
         bly_thread_join(thread);
-        assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_STOPPED);
-        bly_backoff_start(&backoff, 0, 1, &stop.flag, NULL); /* a stop comes before a deadline */
-        assert_int_equal(bly_backoff_pause(&backoff), BLY_BACKOFF_STOPPED);
+        assert_int_equal(pause_once(&backoff), BLY_BACKOFF_STOPPED);
+        bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, 0, 1, &stop.flag,
+                          NULL); /* a stop comes before a deadline */
+        assert_int_equal(pause_once(&backoff), BLY_BACKOFF_STOPPED);
     }
 }
 
-/* Design, section 8: a report at the start and then every 10 s. */
+struct reports {
+    int count;
+    int64_t last_ms;
+    double elapsed_secs;
+};
+
+static void count_report(void *self, double elapsed_secs) {
+    struct reports *reports = self;
+    int64_t now = stepped_clock_now_ms();
+    if (reports->count++ > 0)
+        assert_in_range(now - reports->last_ms, 10000, 10500);
+    reports->last_ms = now;
+    reports->elapsed_secs = elapsed_secs;
+}
+
+/* Design, section 8: a report at the start and then every 10 s, also in the middle of a pause. */
 static void test_backoff__reports_every_ten_seconds(void **state) {
     bly_backoff backoff;
-    int reports = 0;
+    struct reports reports = {0, 0, 0};
     (void)state;
-    bly_backoff_start(&backoff, 65, 1, NULL, NULL);
-    do
-        reports += bly_backoff_should_report(&backoff);
-    while (bly_backoff_pause(&backoff) == BLY_BACKOFF_AGAIN);
-    assert_in_range(reports, 6, 7);
+    bly_backoff_start(&backoff, BLY_BACKOFF_LOOKS, 65, 30, NULL, NULL);
+    while (bly_backoff_pause(&backoff, count_report, &reports) == BLY_BACKOFF_AGAIN)
+        ;
+    assert_in_range(reports.count, 6, 7);
+    assert_in_range((int)reports.elapsed_secs, 60, 65);
+    reports = (struct reports){0, 0, 0};
+    bly_backoff_start(&backoff, BLY_BACKOFF_TRIES, 300, 120, NULL, NULL);
+    while (bly_backoff_pause(&backoff, count_report, &reports) == BLY_BACKOFF_AGAIN)
+        ;
+    assert_in_range(reports.count, 29, 31);
 }
 
 static void test_check_secs__takes_durations_and_nothing_else(void **state) {
@@ -152,7 +221,9 @@ static void test_check_secs__takes_durations_and_nothing_else(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_backoff__pauses_grow_from_50_ms_to_the_longest),
+        TEST(test_backoff__pauses_between_tries_double),
+        TEST(test_backoff__sees_within_a_second_what_becomes_ready),
+        TEST(test_backoff__looks_less_often_after_ten_minutes),
         TEST(test_backoff__cuts_the_last_pause_to_the_deadline),
         TEST(test_backoff__without_time_expires_at_once),
         TEST(test_backoff__waits_as_long_as_it_is_told),
