@@ -243,7 +243,7 @@ belay_session *belay_session_creator_create_session(belay_session_creator *creat
     uint32_t restored = 0;
     belay_session *made = NULL;
     if (creator)
-        made = bly_session_creator_create(creator, NULL, &restored, err);
+        made = bly_session_creator_create(creator, NULL, BLY_NEVER, &restored, err);
     else if (belay_error_code(err) == BELAY_OK)
         bly_fail(err, BELAY_INVALID_ARGUMENT, "creator is NULL");
     if (out_restored)
