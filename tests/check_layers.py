@@ -42,6 +42,9 @@ EXCEPTIONS = {
     ("hooks/checkpoint_saver.c", "checkpoint/saver.h"), ("hooks/checkpoint_saver.c", "session/scaffold.h"),
     ("hooks/summary_saver.c", "session/scaffold.h"), ("hooks/graph_event.c", "graph/serialize.h"),
     ("hooks/graph_event.c", "runtime/runtime.h"), ("hooks/graph_event.c", "summary/writer.h"),
+    # Variables and threads that these hooks keep in the graph, and a hook's own state behind its handle.
+    ("hooks/stop_at_step.c", "graph/counter.h"), ("hooks/stop_after_evals.c", "graph/counter.h"),
+    ("hooks/sync_replicas.c", "session/queue_runner.h"), ("hooks/final_ops.c", "session/hook.h"),
 }
 # The only files of checkpoint/ that may know TensorFlow: the rest works where there is none.
 SAVERS = {"saver.c", "saver.h", "saver_impl.h", "restore.c", "compatible.c", "retain.c", "object_graph.c",

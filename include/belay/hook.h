@@ -178,6 +178,9 @@ BELAY_API const belay_tensor *belay_run_context_value(belay_run_context *run, si
 
 /** Asks the loop to end: after this run should_stop is true (HK-RUN-11). */
 BELAY_API void belay_run_context_request_stop(belay_run_context *run);
+
+/** 1 where a hook asked for that in this run, or somebody asked the monitored session to stop: a
+ * hook that waits should go on no longer. */
 BELAY_API uint32_t belay_run_context_stop_requested(const belay_run_context *run);
 
 #ifdef __cplusplus

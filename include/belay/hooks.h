@@ -38,6 +38,29 @@ typedef struct belay_stop_at_step_options {
 BELAY_API belay_hook *belay_stop_at_step_hook_new(const belay_stop_at_step_options *options,
                                                   belay_error *err);
 
+/** Options for belay_multi_step_stop_hook_new() (HK-MSTOP): of the first two exactly one. */
+typedef struct belay_multi_step_stop_options {
+    size_t struct_size;    /**< sizeof(belay_multi_step_stop_options) in the caller's build. */
+    int64_t num_steps;     /**< As belay_stop_at_step_options says. */
+    int64_t last_step;     /**< The same. */
+    int64_t steps_per_run; /**< Steps that a run does, as long as so many are left; 0: 1. */
+} belay_multi_step_stop_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_MULTI_STEP_STOP_OPTIONS_INIT                                                         \
+    { sizeof(belay_multi_step_stop_options), 0, 0, 0 }
+
+/**
+ * Stops at a global step where one run of the graph does several, in a loop of its own.
+ *
+ * The loop reads how many from an int32 variable, the only member of collection
+ * `hooks_steps_per_run`. The hook sets it to `steps_per_run`, and before the last run to what is
+ * left, so that the target is not passed. Several members: begin() fails with
+ * BELAY_FAILED_PRECONDITION. None: a variable is added, which the graph does not read.
+ */
+BELAY_API belay_hook *belay_multi_step_stop_hook_new(const belay_multi_step_stop_options *options,
+                                                     belay_error *err);
+
 /** What a checkpoint saver hook tells others (HK-LSN). A NULL slot is "not interested". Owner
  * thread. */
 typedef struct belay_checkpoint_listener_vtable {
@@ -175,6 +198,153 @@ typedef struct belay_nan_tensor_options {
 /** Fails, or stops, when the loss is not a number (HK-NAN). */
 BELAY_API belay_hook *belay_nan_tensor_hook_new(const belay_nan_tensor_options *options,
                                                 belay_error *err);
+
+/** Another thread of this process advances the global step: wait also where the session has no
+ * target. */
+#define BELAY_GLOBAL_STEP_WAITER_IN_PROCESS (UINT32_C(1) << 0)
+
+/** Options for belay_global_step_waiter_hook_new() (HK-WAIT). */
+typedef struct belay_global_step_waiter_options {
+    size_t struct_size;      /**< sizeof(belay_global_step_waiter_options) in the caller's build. */
+    int64_t wait_until_step; /**< 0 or less: do not wait. */
+    double max_wait_secs;    /**< Longest wait; 0 or BELAY_FOREVER: no limit. */
+    uint32_t flags;          /**< BELAY_GLOBAL_STEP_WAITER_* bits. */
+    uint32_t reserved;       /**< Must be 0. */
+} belay_global_step_waiter_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_GLOBAL_STEP_WAITER_OPTIONS_INIT                                                      \
+    { sizeof(belay_global_step_waiter_options), 0, 0, 0, 0 }
+
+/**
+ * Delays a worker: its first run begins when the others have brought the global step to
+ * `wait_until_step`. Later runs are not delayed (HK-WAIT-01).
+ *
+ * It looks every 50 ms at first, then every 0.5 s, and says every 10 s what it waits for. The wait
+ * is a part of the first step, which fails, without having run, with:
+ *   - BELAY_STOPPED: somebody asked the session or its coordinator to stop (BUG-23); closing is
+ *     then a clean end;
+ *   - BELAY_DEADLINE_EXCEEDED: max_wait_secs went by;
+ *   - BELAY_FAILED_PRECONDITION: the step is not reached, and the session is in this process, where
+ *     waiting would be for itself (BUG-80). See BELAY_GLOBAL_STEP_WAITER_IN_PROCESS.
+ * After a recovery in the middle of the wait it waits again.
+ */
+BELAY_API belay_hook *
+belay_global_step_waiter_hook_new(const belay_global_step_waiter_options *options,
+                                  belay_error *err);
+
+/** Options for belay_final_ops_hook_new() (HK-FINAL). Names are copied. */
+typedef struct belay_final_ops_options {
+    size_t struct_size;           /**< sizeof(belay_final_ops_options) in the caller's build. */
+    const char *const *final_ops; /**< Tensors to fetch, ending in NULL; NULL: none. */
+    const char *const *targets;   /**< Operations to run, ending in NULL; NULL: none. */
+    const char *const *feeds;     /**< Tensors to feed, ending in NULL; NULL: none. */
+    belay_tensor *const *inputs;  /**< A tensor for each of `feeds`. Given: the hook frees them,
+                                       also where it cannot be made. */
+} belay_final_ops_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_FINAL_OPS_OPTIONS_INIT                                                               \
+    { sizeof(belay_final_ops_options), NULL, NULL, NULL, NULL }
+
+/**
+ * Takes values when training ends cleanly: in end(), on the raw session, so no hook sees the run.
+ *
+ * Names are looked up in begin(). The values should depend on variables alone, or on what is fed:
+ * where the run reads from an input that has ended, its OUT_OF_RANGE is what
+ * belay_monitored_session_close() returns, after the other hooks' end() (HK-FINAL-03, BUG-58).
+ */
+BELAY_API belay_hook *belay_final_ops_hook_new(const belay_final_ops_options *options,
+                                               belay_error *err);
+
+/** The value of final_ops[index], once the monitored session is closed; NULL before, where it could
+ * not be had, and of any other hook. It belongs to the hook: keep that until you have read it. */
+BELAY_API const belay_tensor *belay_final_ops_hook_value(const belay_hook *hook, size_t index);
+
+/** Options for belay_feed_fn_hook_new() (HK-FEED). */
+typedef struct belay_feed_fn_options {
+    size_t struct_size;       /**< sizeof(belay_feed_fn_options) in the caller's build. */
+    const char *const *feeds; /**< Tensors that are fed, ending in NULL. Copied. */
+    /** Called before every run, on the owner thread, where training is `now`. `tensors` has a place
+     * for each of `feeds`, which holds NULL or what it held after the last call: fill it, change
+     * it, or put another tensor there and free the old one. They are the hook's, which frees the
+     * last ones. NULL: not fed in this run. BELAY_OUT_OF_RANGE or BELAY_STOPPED ends training
+     * cleanly; any error is the step's (HK-FEED-02). */
+    belay_code (*feed_fn)(void *self, const belay_progress *now, belay_tensor **tensors,
+                          belay_error *err);
+    void *self;                  /**< Given: handed to both functions. */
+    void (*destroy)(void *self); /**< The last call, exactly once, also where the hook cannot be
+                                      made. NULL: nothing. */
+} belay_feed_fn_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_FEED_FN_OPTIONS_INIT                                                                 \
+    { sizeof(belay_feed_fn_options), NULL, NULL, NULL, NULL }
+
+/** Feeds what a function gives, in every run. What the caller or another hook feeds too is
+ * BELAY_INVALID_ARGUMENT (ER-27). */
+BELAY_API belay_hook *belay_feed_fn_hook_new(const belay_feed_fn_options *options,
+                                             belay_error *err);
+
+/** Options for belay_stop_after_evals_hook_new() (HK-EVAL-01). */
+typedef struct belay_stop_after_evals_options {
+    size_t struct_size;          /**< sizeof(belay_stop_after_evals_options) in the caller's
+                                      build. */
+    int64_t num_evals;           /**< Stop after so many; 0: when the input ends. */
+    const char *evals_completed; /**< A tensor that counts by itself when it is fetched; NULL: see
+                                      below. */
+    uint32_t no_log;             /**< 1: do not log progress. */
+    uint32_t reserved;           /**< Must be 0. */
+} belay_stop_after_evals_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_STOP_AFTER_EVALS_OPTIONS_INIT                                                        \
+    { sizeof(belay_stop_after_evals_options), 0, NULL, 0, 0 }
+
+/**
+ * Ends an evaluation after so many runs, and logs "Evaluation [i/N]": each below 20, else about ten
+ * (HK-EVAL-02).
+ *
+ * It adds one in each run to the only member of collection `eval_step`, a local variable; where
+ * there is none, to an int64 variable of its own that starts at 0. Several members: begin() fails
+ * with BELAY_INVALID_ARGUMENT (HK-EVAL-03).
+ */
+BELAY_API belay_hook *belay_stop_after_evals_hook_new(const belay_stop_after_evals_options *options,
+                                                      belay_error *err);
+
+/**
+ * Options for belay_sync_replicas_hook_new() (HK-SYNC). Names of operations, copied.
+ *
+ * NULL: what the graph's collection `belay_sync_replicas` says. belay_export.py writes it when it
+ * is given the optimizer, with the members in the order of these fields.
+ */
+typedef struct belay_sync_replicas_options {
+    size_t struct_size;                  /**< sizeof(belay_sync_replicas_options) in the caller's
+                                              build. */
+    const char *chief_init_op;           /**< `chief_init_op` of the optimizer. */
+    const char *local_step_init_op;      /**< Its `local_step_init_op`. */
+    const char *ready_for_local_init_op; /**< Its `ready_for_local_init_op`: a tensor of names. */
+    const char *init_tokens_op;          /**< What its `get_init_tokens_op()` made (HK-SYNC-04). */
+    const char *queue;                   /**< The queue of its `get_chief_queue_runner()`. */
+    const char *enqueue_op;              /**< That runner's enqueue op. */
+    uint32_t is_worker;                  /**< 1: not the chief. */
+    uint32_t reserved;                   /**< Must be 0. */
+} belay_sync_replicas_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_SYNC_REPLICAS_OPTIONS_INIT                                                           \
+    { sizeof(belay_sync_replicas_options), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
+
+/**
+ * Prepares each session for a tf.compat.v1.train.SyncReplicasOptimizer: initialises its local step;
+ * on the chief also its accumulators, puts the first tokens into its queue, and starts the thread
+ * that applies gradients and hands out tokens (HK-SYNC-03).
+ *
+ * begin() fails with BELAY_INVALID_ARGUMENT where a name is missing (HK-SYNC-01). A session whose
+ * model is not initialised is BELAY_FAILED_PRECONDITION.
+ */
+BELAY_API belay_hook *belay_sync_replicas_hook_new(const belay_sync_replicas_options *options,
+                                                   belay_error *err);
 
 #ifdef __cplusplus
 }

@@ -8,6 +8,7 @@
 #include "checkpoint/saver.h"
 #include "hooks/events.h"
 #include "hooks/graph_event.h"
+#include "hooks/make.h"
 #include "hooks/timer.h"
 #include "session/scaffold.h"
 
@@ -49,15 +50,15 @@ typedef struct checkpoint_saver {
 
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     checkpoint_saver *hook = self;
-    if (!belay_graph_global_step_name(graph))
-        return bly_fail(err, BELAY_FAILED_PRECONDITION,
-                        "Global step should be created to use CheckpointSaverHook.");
+    belay_code code = bly_need_global_step(graph, "CheckpointSaverHook", err);
+    if (code != BELAY_OK)
+        return code;
     hook->has_graph_event = 0;
     belay_saver_free(
         hook->graph_saver); /* an earlier monitored session's, perhaps of another graph */
     hook->graph_saver = NULL;
     bly_timer_reset(&hook->timer);
-    belay_code code = bly_make_directories(hook->directory, err);
+    code = bly_make_directories(hook->directory, err);
     if (code == BELAY_OK)
         code = bly_events_open(&hook->events, err);
     for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++)

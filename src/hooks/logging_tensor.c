@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "hooks/make.h"
 #include "hooks/print_tensor.h"
 #include "hooks/timer.h"
 
@@ -117,33 +118,17 @@ static belay_code end(void *self, belay_session *session, belay_error *err) {
     return BELAY_OK;
 }
 
-static void free_strings(char **strings, size_t count) {
-    for (size_t i = 0; strings && i < count; i++)
-        bly_free(strings[i]);
-    bly_free(strings);
-}
-
 static void destroy(void *self) {
     logging_tensor *hook = self;
     for (size_t i = 0; hook->at_end_values && i < hook->count; i++)
         belay_tensor_free(hook->at_end_values[i]);
     bly_free(hook->at_end_values);
-    free_strings(hook->names, hook->count);
-    free_strings(hook->tags, hook->count);
+    bly_free_names(hook->names);
+    bly_free_names(hook->tags);
     bly_free(hook->outputs);
     bly_free(hook->values);
     bly_buf_free(&hook->line);
     bly_free(hook);
-}
-
-static char **copy_strings(const char *const *strings, size_t count) {
-    char **copy = bly_calloc(count + 1, sizeof *copy);
-    for (size_t i = 0; copy && i < count; i++)
-        if (!(copy[i] = bly_strdup(strings[i]))) {
-            free_strings(copy, count);
-            return NULL;
-        }
-    return copy;
 }
 
 static belay_code read_frequency(bly_timer *timer, const belay_logging_tensor_options *options,
@@ -169,9 +154,7 @@ static belay_code read_frequency(bly_timer *timer, const belay_logging_tensor_op
 /* As many tags as tensors, where tags are given at all. */
 static belay_code count_names(const belay_logging_tensor_options *options, size_t *out,
                               belay_error *err) {
-    size_t count = 0;
-    while (options->tensors && options->tensors[count])
-        count++;
+    size_t count = bly_count_names(options->tensors);
     if (count == 0)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "tensors must name what is to be logged");
     for (size_t i = 0; options->tags && i < count; i++)
@@ -182,8 +165,8 @@ static belay_code count_names(const belay_logging_tensor_options *options, size_
     return BELAY_OK;
 }
 
-static belay_code read_options(logging_tensor *hook, const belay_logging_tensor_options *given,
-                               belay_error *err) {
+static belay_code read_options(void *self, const void *given, belay_error *err) {
+    logging_tensor *hook = self;
     belay_logging_tensor_options options;
     size_t count = 0;
     belay_code code =
@@ -200,8 +183,8 @@ static belay_code read_options(logging_tensor *hook, const belay_logging_tensor_
     hook->formatter = options.formatter;
     hook->formatter_self = options.formatter_self;
     hook->at_end = options.at_end != 0;
-    hook->names = copy_strings(options.tensors, count);
-    hook->tags = copy_strings(options.tags ? options.tags : options.tensors, count);
+    hook->names = bly_copy_names(options.tensors, count);
+    hook->tags = bly_copy_names(options.tags ? options.tags : options.tensors, count);
     hook->outputs = bly_calloc(count, sizeof *hook->outputs);
     hook->values = bly_calloc(count, sizeof *hook->values);
     hook->at_end_values = bly_calloc(count, sizeof *hook->at_end_values);
@@ -223,14 +206,5 @@ belay_hook *belay_logging_tensor_hook_new(const belay_logging_tensor_options *gi
         .destroy = destroy,
         .name = "LoggingTensorHook",
     };
-    logging_tensor *hook = bly_calloc(1, sizeof *hook);
-    if (!hook) {
-        bly_fail_memory(err);
-        return NULL;
-    }
-    if (read_options(hook, given, err) != BELAY_OK) {
-        destroy(hook);
-        return NULL;
-    }
-    return belay_hook_new(&table, hook, err);
+    return bly_hook_make(&table, sizeof(logging_tensor), read_options, given, err);
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "hooks/make.h"
 
 #include <belay/hooks.h>
 
@@ -84,6 +85,22 @@ static void destroy(void *self) {
     bly_free(hook);
 }
 
+static belay_code read_options(void *self, const void *given, belay_error *err) {
+    nan_tensor *hook = self;
+    belay_nan_tensor_options options;
+    if (bly_options_read(&options, sizeof options, given, "belay_nan_tensor_options", err) !=
+        BELAY_OK)
+        return BELAY_INVALID_ARGUMENT;
+    if (!options.loss_tensor || options.stop_on_nan_loss > 1 || options.reserved)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
+                        !options.loss_tensor ? "loss_tensor must be given"
+                        : options.reserved   ? "reserved must be 0"
+                                             : "stop_on_nan_loss must be 0 or 1");
+    hook->stops = options.stop_on_nan_loss != 0;
+    hook->name = bly_strdup(options.loss_tensor);
+    return hook->name ? BELAY_OK : bly_fail_memory(err);
+}
+
 belay_hook *belay_nan_tensor_hook_new(const belay_nan_tensor_options *given, belay_error *err) {
     static const belay_hook_vtable table = {
         .struct_size = sizeof table,
@@ -93,23 +110,5 @@ belay_hook *belay_nan_tensor_hook_new(const belay_nan_tensor_options *given, bel
         .destroy = destroy,
         .name = "NanTensorHook",
     };
-    belay_nan_tensor_options options;
-    if (bly_options_read(&options, sizeof options, given, "belay_nan_tensor_options", err) !=
-        BELAY_OK)
-        return NULL;
-    if (!options.loss_tensor || options.stop_on_nan_loss > 1 || options.reserved) {
-        bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
-                 !options.loss_tensor ? "loss_tensor must be given"
-                 : options.reserved   ? "reserved must be 0"
-                                      : "stop_on_nan_loss must be 0 or 1");
-        return NULL;
-    }
-    nan_tensor *hook = bly_calloc(1, sizeof *hook);
-    if (!hook || !(hook->name = bly_strdup(options.loss_tensor))) {
-        bly_free(hook);
-        bly_fail_memory(err);
-        return NULL;
-    }
-    hook->stops = options.stop_on_nan_loss != 0;
-    return belay_hook_new(&table, hook, err);
+    return bly_hook_make(&table, sizeof(nan_tensor), read_options, given, err);
 }

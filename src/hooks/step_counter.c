@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "hooks/events.h"
+#include "hooks/make.h"
 #include "hooks/timer.h"
 
 #include <belay/hooks.h>
@@ -34,12 +35,11 @@ typedef struct step_counter {
 
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     step_counter *hook = self;
-    const char *name = belay_graph_global_step_name(graph);
     bly_buf tag = BLY_BUF_INIT;
-    if (!name)
-        return bly_fail(err, BELAY_FAILED_PRECONDITION,
-                        "Global step should be created to use StepCounterHook.");
-    bly_buf_printf(&tag, "%s/sec", name);
+    belay_code code = bly_need_global_step(graph, "StepCounterHook", err);
+    if (code != BELAY_OK)
+        return code;
+    bly_buf_printf(&tag, "%s/sec", belay_graph_global_step_name(graph));
     bly_free(hook->tag);
     hook->tag = bly_buf_take(&tag);
     if (!hook->tag)
@@ -139,6 +139,16 @@ static belay_code read_frequency(bly_timer *timer, const belay_step_counter_opti
     return bly_timer_init(timer, secs, steps, err);
 }
 
+static belay_code read_options(void *self, const void *given, belay_error *err) {
+    step_counter *hook = self;
+    belay_step_counter_options options;
+    if (bly_options_read(&options, sizeof options, given, "belay_step_counter_options", err) !=
+            BELAY_OK ||
+        read_frequency(&hook->timer, &options, err) != BELAY_OK)
+        return BELAY_INVALID_ARGUMENT;
+    return bly_events_init(&hook->events, options.output_dir, options.summary_writer, err);
+}
+
 belay_hook *belay_step_counter_hook_new(const belay_step_counter_options *given, belay_error *err) {
     static const belay_hook_vtable table = {
         .struct_size = sizeof table,
@@ -150,22 +160,5 @@ belay_hook *belay_step_counter_hook_new(const belay_step_counter_options *given,
         .destroy = destroy,
         .name = "StepCounterHook",
     };
-    belay_step_counter_options options;
-    bly_timer timer;
-    if (bly_options_read(&options, sizeof options, given, "belay_step_counter_options", err) !=
-            BELAY_OK ||
-        read_frequency(&timer, &options, err) != BELAY_OK)
-        return NULL;
-    step_counter *hook = bly_calloc(1, sizeof *hook);
-    if (!hook) {
-        bly_fail_memory(err);
-        return NULL;
-    }
-    hook->timer = timer;
-    if (bly_events_init(&hook->events, options.output_dir, options.summary_writer, err) !=
-        BELAY_OK) {
-        destroy(hook);
-        return NULL;
-    }
-    return belay_hook_new(&table, hook, err);
+    return bly_hook_make(&table, sizeof(step_counter), read_options, given, err);
 }

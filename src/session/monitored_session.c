@@ -53,6 +53,7 @@ static belay_code open_session(belay_monitored_session *session,
         bly_hooked_init(&session->hooked, session->graph, options->hooks, options->hook_count, err);
     if (code != BELAY_OK)
         return code;
+    session->hooked.session_stop = &session->stop_requested;
     session->creator = options->creator
                            ? bly_session_creator_ref(options->creator)
                            : belay_chief_session_creator_new(session->graph, NULL, &mine);

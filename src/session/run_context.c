@@ -23,7 +23,8 @@ void belay_run_context_request_stop(belay_run_context *run) {
 }
 
 uint32_t belay_run_context_stop_requested(const belay_run_context *run) {
-    return run->stop_requested != 0;
+    const atomic_int *stop = run->hooked->session_stop;
+    return run->stop_requested || (stop && atomic_load(stop));
 }
 
 static belay_code only_before(const belay_run_context *run, const char *what, belay_error *err) {

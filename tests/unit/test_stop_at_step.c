@@ -155,6 +155,89 @@ static void test_stop_at_step__is_not_called_on_the_way(void **state) {
     close_session(f);
 }
 
+/* ---- where a run does several steps (HK-MSTOP) ---- */
+
+#define LOOP                                                                                       \
+    SCRIPTED_GLOBAL_STEP SCRIPTED_INIT SCRIPTED_SAVER                                              \
+        "many = VarHandleOp() dtype=int32 shape=[] shared_name=\"many\"\n"                         \
+        "many/one = Const() dtype=int32 value=1\n"                                                 \
+        "many/Assign = AssignVariableOp(many, many/one) dtype=int32\n"                             \
+        "many/Read = ReadVariableOp(many) dtype=int32\n"                                           \
+        "variable many in local_variables: initializer=many/Assign snapshot=many/Read:0 "          \
+        "initial=many/one:0\n"                                                                     \
+        "collection hooks_steps_per_run: many:0\n"                                                 \
+        "amount = Cast(many/Read) SrcT=int32 DstT=int64\n"                                         \
+        "train = AssignAddVariableOp(global_step, amount) dtype=int64\n"
+
+static belay_hook *stop_multi(fixture *f, int64_t num_steps, int64_t last_step, int64_t each) {
+    belay_multi_step_stop_options options = BELAY_MULTI_STEP_STOP_OPTIONS_INIT;
+    options.num_steps = num_steps;
+    options.last_step = last_step;
+    options.steps_per_run = each;
+    return belay_multi_step_stop_hook_new(&options, f->err);
+}
+
+static void test_multi_step_stop__checks_its_options__HK_MSTOP_01(void **state) {
+    fixture *f = *state;
+    assert_not_made(f, stop_multi(f, 0, 0, 1), "One of num_steps or last_step must be specified.");
+    assert_not_made(f, stop_multi(f, 1, 1, 1),
+                    "Only one of num_steps or last_step can be specified.");
+    assert_not_made(f, stop_multi(f, 1, 0, -1), "steps_per_run should be greater than 0");
+}
+
+/* 4, 4, and the 2 that are left. */
+static void test_multi_step_stop__does_what_is_left_in_the_last_run__HK_MSTOP_01(void **state) {
+    fixture *f = *state;
+    use_graph(f, LOOP);
+    add_hook(f, stop_multi(f, 0, 10, 4));
+    open_session(f);
+    assert_int_equal(run_until_stop(f), 3);
+    assert_int_equal(global_step(f), 10);
+    close_session(f);
+}
+
+static void test_multi_step_stop__counts_from_the_first_session__HK_MSTOP_01(void **state) {
+    fixture *f = *state;
+    use_graph(f, LOOP);
+    scripted_fail("train", 2, BELAY_UNAVAILABLE, "Socket closed");
+    add_hook(f, stop_multi(f, 3, 0, 5));
+    open_session(f);
+    run_until_stop(f);
+    assert_int_equal(global_step(f), 3);
+    close_session(f);
+}
+
+/* Written only where it changes. */
+static void test_multi_step_stop__writes_the_variable_once(void **state) {
+    fixture *f = *state;
+    use_graph(f, LOOP);
+    add_hook(f, stop_multi(f, 0, 100, 4));
+    open_session(f);
+    run_steps(f, 5);
+    size_t runs = scripted_run_count();
+    run_steps(f, 5);
+    assert_int_equal(scripted_run_count(), runs + 5);
+    close_session(f);
+}
+
+static void test_multi_step_stop__makes_a_variable__HK_MSTOP_02(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    add_hook(f, stop_multi(f, 0, 4, 3));
+    open_session(f);
+    assert_true(belay_graph_has_op(f->graph, "hooks/steps_per_run/variable"));
+    assert_int_equal(run_until_stop(f), 4);
+    close_session(f);
+}
+
+static void test_multi_step_stop__there_is_one_variable__HK_MSTOP_02(void **state) {
+    fixture *f = *state;
+    use_graph(f, LOOP "collection hooks_steps_per_run: many:0, global_step:0\n");
+    add_hook(f, stop_multi(f, 0, 4, 3));
+    assert_int_equal(try_open(f), BELAY_FAILED_PRECONDITION);
+    assert_non_null(strstr(belay_error_message(f->err), "hooks_steps_per_run"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_stop_at_step__needs_exactly_one_target__HK_STOP_01),
@@ -168,6 +251,12 @@ int main(void) {
         TEST(test_stop_at_step__may_overshoot__HK_STOP_07),
         TEST(test_stop_at_step__counts_anew_in_another_session__BUG_54),
         TEST(test_stop_at_step__is_not_called_on_the_way),
+        TEST(test_multi_step_stop__checks_its_options__HK_MSTOP_01),
+        TEST(test_multi_step_stop__does_what_is_left_in_the_last_run__HK_MSTOP_01),
+        TEST_WAITING(test_multi_step_stop__counts_from_the_first_session__HK_MSTOP_01),
+        TEST(test_multi_step_stop__writes_the_variable_once),
+        TEST(test_multi_step_stop__makes_a_variable__HK_MSTOP_02),
+        TEST(test_multi_step_stop__there_is_one_variable__HK_MSTOP_02),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
