@@ -25,7 +25,7 @@ BELOW = {
 # Public header -> the folder that implements it. Whoever may include the folder may include the header.
 OWNER = {
     "export": "base", "error": "base", "log": "base", "dtype": "base",
-    "runtime": "runtime", "tensor": "runtime", "input": "input", "graph": "graph", "summary": "summary", "events": "summary",
+    "runtime": "runtime", "tensor": "runtime", "input": "input", "graph": "graph", "summary": "summary", "events": "summary", "hparams": "summary",
     "checkpoint": "checkpoint", "saver": "checkpoint", "session": "session", "coordinator": "session",
     "scaffold": "session", "session_manager": "session", "hook": "session", "monitored_session": "session",
     "hooks": "hooks", "run": "run", "server": "cluster", "cluster": "cluster", "observe": "observe",
@@ -40,8 +40,7 @@ EXCEPTIONS = {
     ("run/*", "belay/hooks.h"), ("run/*", "belay/belay.h"),
     # What the public face of savers, scaffolds and graphs does not show, and these hooks write down.
     ("hooks/checkpoint_saver.c", "checkpoint/saver.h"), ("hooks/checkpoint_saver.c", "session/scaffold.h"),
-    ("hooks/summary_saver.c", "session/scaffold.h"), ("hooks/graph_event.c", "graph/serialize.h"),
-    ("hooks/graph_event.c", "runtime/runtime.h"), ("hooks/graph_event.c", "summary/writer.h"),
+    ("hooks/summary_saver.c", "session/scaffold.h"),
     # Variables and threads that these hooks keep in the graph, and a hook's own state behind its handle.
     ("hooks/stop_at_step.c", "graph/counter.h"), ("hooks/stop_after_evals.c", "graph/counter.h"),
     ("hooks/sync_replicas.c", "session/queue_runner.h"), ("hooks/final_ops.c", "session/hook.h"),

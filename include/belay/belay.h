@@ -29,6 +29,7 @@
 #include <belay/graph.h>
 #include <belay/hook.h>
 #include <belay/hooks.h>
+#include <belay/hparams.h>
 #include <belay/input.h>
 #include <belay/log.h>
 #include <belay/monitored_session.h>

@@ -29,8 +29,10 @@
 #ifndef BELAY_SUMMARY_H
 #define BELAY_SUMMARY_H
 
+#include <belay/dtype.h>
 #include <belay/error.h>
 #include <belay/export.h>
+#include <belay/graph.h>
 
 #include <stddef.h>
 #include <stdint.h>
@@ -65,11 +67,13 @@ typedef struct belay_summary_writer_options {
     const void *meta_graph_def;  /**< Serialized MetaGraphDef to begin with; NULL: none. */
     size_t meta_graph_def_size;  /**< Its size in bytes. */
     uint64_t queue_bytes;        /**< Most bytes waiting before events are dropped; 0: 64 MiB. */
+    const belay_graph *graph; /**< To begin with, as belay_summary_writer_add_graph_once() adds it,
+                                 instead of the four fields of bytes; NULL: none. */
 } belay_summary_writer_options;
 
 /** Initialiser with every field at its default. */
 #define BELAY_SUMMARY_WRITER_OPTIONS_INIT                                                          \
-    { sizeof(belay_summary_writer_options), 0, NULL, NULL, 0, NULL, 0, 0 }
+    { sizeof(belay_summary_writer_options), 0, NULL, NULL, 0, NULL, 0, 0, NULL }
 
 /**
  * Opens a writer of its own: creates the folder, with its parents, and a new event file with its
@@ -81,7 +85,8 @@ typedef struct belay_summary_writer_options {
  * @param options NULL: all defaults.
  * @param err     Filled on error. May be NULL.
  * @return a writer the caller gives back with belay_summary_writer_unref(), or NULL:
- *   - BELAY_INVALID_ARGUMENT: an option is malformed, or the path is not one of a folder;
+ *   - BELAY_INVALID_ARGUMENT: an option is malformed, a graph is given twice (as `graph` and as
+ *     bytes), or the path is not one of a folder;
  *   - BELAY_PERMISSION_DENIED, BELAY_RESOURCE_EXHAUSTED: the file cannot be made.
  *
  * @since 0.1
@@ -146,6 +151,46 @@ BELAY_API belay_code belay_summary_writer_add_summary(belay_summary_writer *writ
                                                       int64_t step, belay_error *err);
 
 /**
+ * Adds a histogram of values, with the buckets that a graph's histogram summary has.
+ *
+ * @param values `count` elements of type dtype, one after the other; need not be aligned. May be
+ *               NULL where count is 0. belay_tensor_data() fits.
+ * @param dtype  Any type of real numbers of 8 bits or more, or BELAY_BOOL.
+ * @return as belay_summary_writer_add_scalar(), or BELAY_INVALID_ARGUMENT: a value is not finite
+ * (the message says which), or the type holds no numbers.
+ *
+ * @since 0.1
+ */
+BELAY_API belay_code belay_summary_writer_add_histogram(belay_summary_writer *writer,
+                                                        const char *tag, const void *values,
+                                                        belay_dtype dtype, size_t count,
+                                                        int64_t step, belay_error *err);
+
+/**
+ * Adds a picture.
+ *
+ * @param png Bytes of a PNG file. Width, height and kind of colours are read from it.
+ * @return as belay_summary_writer_add_scalar(), or BELAY_INVALID_ARGUMENT: these bytes are no PNG.
+ *
+ * @since 0.1
+ */
+BELAY_API belay_code belay_summary_writer_add_image(belay_summary_writer *writer, const char *tag,
+                                                    const void *png, size_t size, int64_t step,
+                                                    belay_error *err);
+
+/**
+ * Adds a text, which TensorBoard shows as Markdown.
+ *
+ * @param text UTF-8; bytes that are not are replaced by '?'.
+ * @return as belay_summary_writer_add_scalar().
+ *
+ * @since 0.1
+ */
+BELAY_API belay_code belay_summary_writer_add_text(belay_summary_writer *writer, const char *tag,
+                                                   const char *text, int64_t step,
+                                                   belay_error *err);
+
+/**
  * Adds a session log.
  *
  * @param status          One of BELAY_SESSION_*.
@@ -158,12 +203,25 @@ BELAY_API belay_code belay_summary_writer_add_session_log(belay_summary_writer *
                                                           const char *message, int64_t step,
                                                           belay_error *err);
 
-/** Adds a serialized GraphDef, which TensorBoard draws. BELAY_INVALID_ARGUMENT above 2 GiB. */
+/**
+ * Adds a graph and its meta graph, each only where the writer's file does not hold the same one
+ * already. A graph of more than 2 GiB, which no reader could take, is left out with a warning.
+ *
+ * Not while ops are added to the graph; else any thread.
+ *
+ * @since 0.1
+ */
+BELAY_API belay_code belay_summary_writer_add_graph_once(belay_summary_writer *writer,
+                                                         const belay_graph *graph,
+                                                         belay_error *err);
+
+/** Adds a serialized GraphDef, which TensorBoard draws. BELAY_INVALID_ARGUMENT where it is NULL or
+ * above 2 GiB. */
 BELAY_API belay_code belay_summary_writer_add_graph(belay_summary_writer *writer,
                                                     const void *graph_def, size_t size,
                                                     int64_t step, belay_error *err);
 
-/** Adds a serialized MetaGraphDef. BELAY_INVALID_ARGUMENT above 2 GiB. */
+/** Adds a serialized MetaGraphDef. BELAY_INVALID_ARGUMENT where it is NULL or above 2 GiB. */
 BELAY_API belay_code belay_summary_writer_add_meta_graph(belay_summary_writer *writer,
                                                          const void *meta_graph_def, size_t size,
                                                          int64_t step, belay_error *err);

@@ -7,7 +7,6 @@
 #include "base/options.h"
 #include "checkpoint/saver.h"
 #include "hooks/events.h"
-#include "hooks/graph_event.h"
 #include "hooks/make.h"
 #include "hooks/timer.h"
 #include "session/scaffold.h"
@@ -217,7 +216,8 @@ static belay_code after_create_session(void *self, belay_session *session,
     }
     /* graph.pbtxt (EV-22) belongs here, once graphs can be written as text. */
     if (!hook->has_graph_event) {
-        code = bly_add_graph_event(hook->events.writer, belay_session_graph(session), err);
+        code = belay_summary_writer_add_graph_once(hook->events.writer,
+                                                   belay_session_graph(session), err);
         if (code != BELAY_OK)
             return code;
         hook->has_graph_event = 1;

@@ -68,8 +68,7 @@ static belay_code add(belay_summary_writer *writer, Bly__Event *event, belay_err
     return code;
 }
 
-/* Readers refuse a whole file for one string that is not UTF-8. */
-static belay_code check_tag(const char *tag, belay_error *err) {
+belay_code bly_check_tag(const char *tag, belay_error *err) {
     if (!tag)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "the tag is NULL");
     if (!bly_is_utf8(tag))
@@ -81,7 +80,7 @@ belay_code belay_summary_writer_add_scalar(belay_summary_writer *writer, const c
                                            double value, int64_t step, belay_error *err) {
     if (!writer)
         return bly_no_writer(err);
-    belay_code code = check_tag(tag, err);
+    belay_code code = bly_check_tag(tag, err);
     if (code != BELAY_OK)
         return code;
     struct news news = {0, 0};
@@ -128,6 +127,16 @@ static belay_code repack(const Bly__Summary *summary, bly_buf *out, Bly__Event *
     return BELAY_OK;
 }
 
+/* What a tag tells in its metadata alone is lost the second time: that is an error, then. */
+static belay_code check_new_locked(const belay_summary_writer *writer, const Bly__Summary *summary,
+                                   belay_error *err) {
+    for (size_t i = 0; i < summary->n_value; i++)
+        if (bly_tag_set_has(&writer->metadata_tags, summary->value[i]->tag))
+            return bly_fail(err, BELAY_ALREADY_EXISTS, "%s has '%s' already: it can be added once",
+                            writer->logdir, summary->value[i]->tag);
+    return BELAY_OK;
+}
+
 static belay_code add_summary_locked(belay_summary_writer *writer, Bly__Summary *summary,
                                      Bly__Event *event, struct news *news, belay_error *err) {
     int stripped = 0, has_new = 0;
@@ -150,14 +159,12 @@ static belay_code add_summary_locked(belay_summary_writer *writer, Bly__Summary 
 static belay_code check_values(const Bly__Summary *summary, belay_error *err) {
     belay_code code = BELAY_OK;
     for (size_t i = 0; i < summary->n_value && code == BELAY_OK; i++)
-        code = check_tag(summary->value[i]->tag, err);
+        code = bly_check_tag(summary->value[i]->tag, err);
     return code;
 }
 
-belay_code belay_summary_writer_add_summary(belay_summary_writer *writer, const void *summary,
-                                            size_t size, int64_t step, belay_error *err) {
-    if (!writer)
-        return bly_no_writer(err);
+static belay_code add_summary(belay_summary_writer *writer, const void *summary, size_t size,
+                              int64_t step, int once, belay_error *err) {
     belay_code code = BELAY_OK;
     struct news news = {0, 0};
     Bly__Event event = BLY__EVENT__INIT;
@@ -172,7 +179,9 @@ belay_code belay_summary_writer_add_summary(belay_summary_writer *writer, const 
     code = check_values(parsed, err);
     if (code == BELAY_OK) {
         bly_mutex_lock(&writer->lock);
-        if (is_open_locked(writer, &news))
+        if (once)
+            code = check_new_locked(writer, parsed, err);
+        if (code == BELAY_OK && is_open_locked(writer, &news))
             code = add_summary_locked(writer, parsed, &event, &news, err);
         bly_mutex_unlock(&writer->lock);
     }
@@ -181,9 +190,31 @@ belay_code belay_summary_writer_add_summary(belay_summary_writer *writer, const 
     return code;
 }
 
-/* A copy in which bytes that are not UTF-8 (a path may hold them) are '?'. NULL when memory is out.
- */
-static char *as_utf8(const char *text) {
+belay_code belay_summary_writer_add_summary(belay_summary_writer *writer, const void *summary,
+                                            size_t size, int64_t step, belay_error *err) {
+    if (!writer)
+        return bly_no_writer(err);
+    if (!summary && size)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the summary is NULL");
+    return add_summary(writer, summary, size, step, 0, err);
+}
+
+belay_code bly_writer_add_value(belay_summary_writer *writer, Bly__SummaryValues__Value *value,
+                                int64_t step, int once, belay_error *err) {
+    Bly__SummaryValues summary = BLY__SUMMARY_VALUES__INIT;
+    summary.n_value = 1;
+    summary.value = &value;
+    size_t size = bly__summary_values__get_packed_size(&summary);
+    uint8_t *packed = bly_malloc(size);
+    if (!packed)
+        return bly_fail_memory(err);
+    belay_code code =
+        add_summary(writer, packed, bly__summary_values__pack(&summary, packed), step, once, err);
+    bly_free(packed);
+    return code;
+}
+
+char *bly_as_utf8(const char *text) {
     char *copy = bly_strdup(text);
     for (char *at = copy; at && *at;) {
         size_t len = bly_utf8_length(at);
@@ -204,8 +235,8 @@ belay_code belay_summary_writer_add_session_log(belay_summary_writer *writer,
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "session log status %d is not known", status);
     Bly__Event event = BLY__EVENT__INIT;
     Bly__SessionLog log = BLY__SESSION_LOG__INIT;
-    char *path = as_utf8(checkpoint_path ? checkpoint_path : "");
-    char *text = as_utf8(message ? message : "");
+    char *path = bly_as_utf8(checkpoint_path ? checkpoint_path : "");
+    char *text = bly_as_utf8(message ? message : "");
     belay_code code;
     if (path && text) {
         log.status = status;
@@ -241,6 +272,8 @@ static belay_code add_graph(belay_summary_writer *writer, Bly__Event__WhatCase w
                             belay_error *err) {
     struct news news = {0, 0};
     belay_code code = BELAY_OK;
+    if (!bytes)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the graph is NULL");
     Bly__Event event = graph_event(what, bytes, size, step);
     struct bly_digest *latest =
         what == BLY__EVENT__WHAT_GRAPH_DEF ? &writer->graph : &writer->meta_graph;
@@ -303,7 +336,9 @@ belay_code belay_summary_writer_add_run_metadata(belay_summary_writer *writer, c
                                                  int64_t step, belay_error *err) {
     if (!writer)
         return bly_no_writer(err);
-    belay_code code = check_tag(tag, err);
+    belay_code code = bly_check_tag(tag, err);
+    if (code == BELAY_OK && !run_metadata && size)
+        code = bly_fail(err, BELAY_INVALID_ARGUMENT, "the run metadata is NULL");
     if (code != BELAY_OK)
         return code;
     struct news news = {0, 0};

@@ -18,7 +18,7 @@
 #define TIMEOUT_MS_DEFAULT  10000
 
 _Static_assert(sizeof(belay_summary_writer_options) ==
-                   offsetof(belay_summary_writer_options, queue_bytes) + sizeof(uint64_t),
+                   offsetof(belay_summary_writer_options, graph) + sizeof(void *),
                "no tail padding");
 
 /* The shared writers. Its lock comes before any writer's. */
@@ -72,6 +72,10 @@ static belay_code check_options(const belay_summary_writer_options *options, bel
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "filename_suffix '%s' holds a '/': it is a part of a file's name",
                         options->filename_suffix);
+    if (options->graph && (options->graph_def || options->meta_graph_def))
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "graph is given, and %s too: the writer takes one of them",
+                        options->graph_def ? "graph_def" : "meta_graph_def");
     return BELAY_OK;
 }
 
@@ -107,6 +111,8 @@ make_writer(const char *logdir, const belay_summary_writer_options *given, belay
     if (code == BELAY_OK && options.meta_graph_def)
         code = belay_summary_writer_add_meta_graph(writer, options.meta_graph_def,
                                                    options.meta_graph_def_size, 0, err);
+    if (code == BELAY_OK && options.graph)
+        code = belay_summary_writer_add_graph_once(writer, options.graph, err);
     if (code != BELAY_OK) {
         belay_summary_writer_close(writer, 0, NULL);
         free_writer(writer);

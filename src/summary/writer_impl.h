@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "summary/event_queue.h"
 #include "summary/tag_set.h"
+#include "wire/summary.pb-c.h"
 
 #include <belay/summary.h>
 
@@ -45,5 +46,17 @@ struct belay_summary_writer {
 /* What a function returns that was given NULL for a writer: the error that is there already, or one
  * of its own. */
 belay_code bly_no_writer(belay_error *err);
+
+/* INVALID_ARGUMENT for NULL and for what is not UTF-8: readers refuse a whole file for one such
+ * string. */
+belay_code bly_check_tag(const char *tag, belay_error *err);
+
+/* A copy in which bytes that are not UTF-8 (a path may hold them) are '?'. NULL when memory is out.
+ */
+char *bly_as_utf8(const char *text);
+
+/* Adds a value that belay made. `once`: ALREADY_EXISTS where the tag had metadata already. */
+belay_code bly_writer_add_value(belay_summary_writer *writer, Bly__SummaryValues__Value *value,
+                                int64_t step, int once, belay_error *err);
 
 #endif

@@ -198,6 +198,27 @@ static void test_summary_saver__a_graph_without_summaries_has_starts_only__HK_SU
     assert_int_equal(read_events(folder_of(f))->count, 2);
 }
 
+/* EV-23: a session that ends, cleanly or not, leaves no STOP: readers see where it ended. */
+static void test_summary_saver__no_stop_event_is_written__EV_23(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL SUMMARY);
+    for (int failing = 0; failing < 2; failing++) {
+        belay_stop_at_step_options stop = BELAY_STOP_AT_STEP_OPTIONS_INIT;
+        stop.num_steps = 2;
+        add_hook(f, summarize_every(f, 1, 0));
+        add_hook(f, belay_stop_at_step_hook_new(&stop, f->err));
+        open_session(f);
+        if (failing)
+            scripted_fail("train", 3, BELAY_INVALID_ARGUMENT, "no");
+        while (!belay_monitored_session_should_stop(f->session) && run_once(f) == BELAY_OK)
+            ;
+        assert_int_equal(try_close(f), failing ? BELAY_INVALID_ARGUMENT : BELAY_OK);
+        free_hooks(f);
+    }
+    assert_string_equal(events_with(folder_of(f), "STOP"), "");
+    assert_non_null(strstr(starts(f), "START 1"));
+}
+
 static void test_summary_saver__goes_on_after_a_recovery__BUG_45(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL SUMMARY);
@@ -278,6 +299,7 @@ int main(void) {
         TEST(test_summary_saver__without_writer_evaluates_nothing__BUG_44),
         TEST(test_summary_saver__takes_the_scaffolds_op__HK_SUM_01),
         TEST(test_summary_saver__a_graph_without_summaries_has_starts_only__HK_SUM_08),
+        TEST(test_summary_saver__no_stop_event_is_written__EV_23),
         TEST_WAITING(test_summary_saver__goes_on_after_a_recovery__BUG_45),
         TEST(test_summary_saver__refuses_an_op_it_cannot_write),
         TEST(test_summary_saver__refuses_an_op_that_is_not_there),

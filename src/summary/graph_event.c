@@ -1,14 +1,17 @@
-/* The one file here that looks behind the public headers: those do not give a graph's bytes. */
-#include "hooks/graph_event.h"
-
+/* A graph in an event file, for TensorBoard to draw. */
 #include "base/error.h"
 #include "base/log.h"
 #include "graph/serialize.h"
 #include "runtime/runtime.h"
 #include "summary/writer.h"
+#include "summary/writer_impl.h"
 
-belay_code bly_add_graph_event(belay_summary_writer *writer, const belay_graph *graph,
-                               belay_error *err) {
+belay_code belay_summary_writer_add_graph_once(belay_summary_writer *writer,
+                                               const belay_graph *graph, belay_error *err) {
+    if (!writer)
+        return bly_no_writer(err);
+    if (!graph)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the graph is NULL");
     const bly_runtime *rt = graph->rt;
     bly_buf meta = BLY_BUF_INIT;
     TF_Buffer *def = rt->NewBuffer();
