@@ -7,8 +7,10 @@
 
 static atomic_size_t made;
 static atomic_size_t fail_at;
+static _Thread_local size_t made_here;
 
 static int allowed(void) {
+    made_here++;
     size_t n = atomic_fetch_add_explicit(&made, 1, memory_order_relaxed) + 1;
     size_t fail = atomic_load_explicit(&fail_at, memory_order_relaxed);
     return fail == 0 || n != fail;
@@ -66,4 +68,8 @@ void bly_mem_fail_at(size_t n) {
 
 size_t bly_mem_count(void) {
     return atomic_exchange(&made, 0);
+}
+
+size_t bly_mem_count_here(void) {
+    return made_here;
 }

@@ -19,5 +19,7 @@ int bly_grow(void *items_pointer, size_t count, size_t *capacity, size_t item_si
  * last call. */
 void bly_mem_fail_at(size_t n);
 size_t bly_mem_count(void);
+/* How many this thread has made so far. */
+size_t bly_mem_count_here(void);
 
 #endif

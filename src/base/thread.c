@@ -29,7 +29,14 @@ void bly_mutex_clean_up(bly_mutex *mutex) {
     pthread_mutex_destroy(mutex);
 }
 
+static _Thread_local size_t taken_here;
+
+size_t bly_mutex_count_here(void) {
+    return taken_here;
+}
+
 void bly_mutex_lock(bly_mutex *mutex) {
+    taken_here++;
     pthread_mutex_lock(mutex);
 }
 

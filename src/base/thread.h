@@ -14,6 +14,8 @@ void bly_mutex_init(bly_mutex *mutex);
 void bly_mutex_clean_up(bly_mutex *mutex);
 void bly_mutex_lock(bly_mutex *mutex);
 void bly_mutex_unlock(bly_mutex *mutex);
+/* For tests: how many locks this thread has taken so far. */
+size_t bly_mutex_count_here(void);
 
 void bly_cond_init(bly_cond *cond);
 void bly_cond_clean_up(bly_cond *cond);
