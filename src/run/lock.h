@@ -13,6 +13,11 @@ typedef struct bly_lock bly_lock;
  * the process ends, however it ends. */
 bly_lock *bly_lock_take(const char *folder, belay_error *err);
 
+/* Where the file system has no locks, somebody may have taken the folder over from a process that
+ * was stopped for a minute: DEADLINE_EXCEEDED, and nothing more may be written. Before each save.
+ * NULL is fine. */
+belay_code bly_lock_check(const bly_lock *lock, belay_error *err);
+
 /* Gives it back. NULL is fine. */
 void bly_lock_release(bly_lock *lock);
 

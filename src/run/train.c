@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "checkpoint/state.h"
 #include "run/fresh.h"
+#include "run/sweep.h"
 
 #include <belay/belay.h>
 
@@ -272,6 +273,7 @@ static belay_code take_folder(belay_training_run *run, belay_error *err) {
     run->lock = bly_lock_take(run->options.dir, err);
     if (!run->lock)
         return belay_error_code(err);
+    bly_sweep(run->options.dir);
     run->ledger = bly_ledger_open(run->options.dir, err);
     if (!run->ledger)
         return belay_error_code(err);

@@ -119,7 +119,9 @@ static belay_code before_save(void *self, belay_session *session, int64_t step, 
         return bly_fail(err, BELAY_STOPPED, "asked to stop before the first step");
     run->save_began_us = bly_now_us();
     run->step = step;
-    belay_code code = set_metrics(run, err);
+    belay_code code = bly_lock_check(run->lock, err);
+    if (code == BELAY_OK)
+        code = set_metrics(run, err);
     if (code != BELAY_OK || !run->feeds)
         return code;
     /* The batch of the step that is being saved was handed out already: this is the next one. */

@@ -278,6 +278,69 @@ class Locks(Case):
         self.train(GRAPHS / "slow.meta", "--steps=1")
 
 
+    def test_what_a_killed_process_was_writing_goes(self):
+        self.train(GRAPHS / "tiny.meta", "--steps=1")
+        killed = subprocess.Popen(["true"])
+        killed.wait()
+        old, young = (self.run_dir / f"checkpoint.tmp{killed.pid}.aBc{i}eF" for i in "12")
+        for path in (old, young):
+            path.write_text("half")
+        os.utime(old, (1_000_000_000, 1_000_000_000))
+        self.train(GRAPHS / "tiny.meta", "--steps=2")
+        self.assertEqual([old.exists(), young.exists()], [False, True])
+
+
+class FileSystemWithoutLocks(Locks):
+    """The same where fcntl() has no locks to give."""
+
+    SHIM = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        #include <fcntl.h>
+        #include <stdarg.h>
+        int fcntl(int fd, int command, ...) {
+            static int (*real)(int, int, ...);
+            va_list arguments;
+            va_start(arguments, command);
+            void *argument = va_arg(arguments, void *);
+            va_end(arguments);
+            if (command == F_OFD_SETLK)
+                return errno = ENOLCK, -1;
+            if (!real)
+                real = (int (*)(int, int, ...))dlsym(RTLD_NEXT, "fcntl");
+            return real(fd, command, argument);
+        }
+    """
+
+    def setUp(self):
+        super().setUp()
+        (self.dir / "shim.c").write_text(self.SHIM)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", self.dir / "shim.so", self.dir / "shim.c"], check=True)
+        self.shim = {"LD_PRELOAD": str(self.dir / "shim.so")}
+
+    def belay(self, *arguments, env=None, **how):
+        return super().belay(*arguments, env={**self.shim, **(env or {})}, **how)
+
+    def start(self, *arguments, env=None, **how):
+        return super().start(*arguments, env={**self.shim, **(env or {})}, **how)
+
+    def test_the_file_that_stands_for_the_lock_is_said_and_removed(self):
+        result = self.train(GRAPHS / "tiny.meta", "--steps=1")
+        self.assertIn("has no locks", result.stderr)
+        self.assertFalse((self.run_dir / "belay.lock.exclusive").exists())
+
+    def test_who_lost_the_folder_saves_nothing_more(self):
+        first = self.start("train", GRAPHS / "slow.meta", "--dir", self.run_dir, "--steps=100000")
+        self.wait_for_line(first, "started a new training")
+        held = self.run_dir / "belay.lock.exclusive"
+        held.unlink()
+        held.write_text("host another\npid 1\n")
+        self.assertEqual(stop(first), 138)
+        self.assertEqual(self.steps(), [0])
+        self.assertTrue(held.exists())
+
+
 class Stops(Case):
     """SIGTERM and SIGINT finish the step and save; the code says which it was."""
 
