@@ -346,6 +346,36 @@ typedef struct belay_sync_replicas_options {
 BELAY_API belay_hook *belay_sync_replicas_hook_new(const belay_sync_replicas_options *options,
                                                    belay_error *err);
 
+/** No arrows from where a tensor is made to where it is used (show_dataflow=False). */
+#define BELAY_PROFILER_NO_DATAFLOW (UINT32_C(1) << 0)
+/** When tensors live, and a counter for each allocator (show_memory=True). */
+#define BELAY_PROFILER_MEMORY (UINT32_C(1) << 1)
+
+/** Options for belay_profiler_hook_new() (HK-PROF-01). */
+typedef struct belay_profiler_options {
+    size_t struct_size; /**< sizeof(belay_profiler_options) in the caller's build. */
+    int64_t save_steps; /**< One of these two must be positive. */
+    double save_secs;
+    const char *output_dir; /**< Folder; NULL or "": the current one. */
+    uint32_t flags;         /**< BELAY_PROFILER_* bits. */
+    uint32_t reserved;      /**< Must be 0. */
+} belay_profiler_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_PROFILER_OPTIONS_INIT                                                                \
+    { sizeof(belay_profiler_options), 0, 0, NULL, 0, 0 }
+
+/**
+ * Traces a run every so often, not the first of a session (HK-PROF). It writes
+ * `output_dir/timeline-STEP.json`, a Chrome trace that Perfetto (ui.perfetto.dev) and
+ * chrome://tracing open, and an event `step_STEP` with the run's metadata for TensorBoard.
+ *
+ * A traced run is much slower than others, and is run in TensorFlow's threads. A step that a
+ * recovery made count again overwrites its timeline, and has one event (BUG-46).
+ */
+BELAY_API belay_hook *belay_profiler_hook_new(const belay_profiler_options *options,
+                                              belay_error *err);
+
 #ifdef __cplusplus
 }
 #endif

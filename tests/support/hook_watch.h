@@ -75,7 +75,7 @@ static inline const char *log_with(const char *part, size_t nth) {
 /* ---- events ---- */
 
 /* One event in a line: "START 1", "CHECKPOINT 10 path", "graph", "meta_graph", "NAME=VALUE 7",
- * "version". */
+ * "version" or "metadata step_2". */
 typedef struct event_list {
     char lines[256][300];
     size_t count, files;
@@ -122,6 +122,10 @@ static inline void put_event(event_list *list, const Bly__Event *event) {
         break;
     case BLY__EVENT__WHAT_SESSION_LOG:
         put_session_log(list, event->step, event->session_log);
+        break;
+    case BLY__EVENT__WHAT_TAGGED_RUN_METADATA:
+        snprintf(next_event_line(list), EVENT_LINE_ROOM, "metadata %s",
+                 event->tagged_run_metadata->tag);
         break;
     default:
         put_summary(list, event->step, event->summary);
