@@ -744,8 +744,8 @@ void scripted_SessionRun(TF_Session *s, const TF_Buffer *options, const TF_Outpu
         output_values[i] = NULL;
     }
     if (ok && metadata) {
-        metadata->data = strdup("m"); /* nobody reads it here */
-        metadata->length = 1;
+        metadata->data = strdup("\n"); /* with the NUL: a RunMetadata of nothing */
+        metadata->length = 2;
         metadata->data_deallocator = free_metadata;
     }
     scripted_SetStatus(status, (TF_Code)run.code, run.message);
