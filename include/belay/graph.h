@@ -159,8 +159,21 @@ BELAY_API uint32_t belay_graph_has_op(const belay_graph *graph, const char *op);
 /** Number of operations. */
 BELAY_API size_t belay_graph_op_count(const belay_graph *graph);
 
-/** The global step's variable (GS-01), or NULL where the graph has none. */
+/** The global step's variable (GS-01), or NULL where the graph has none. Where there are several
+ * that counts as none, and is logged as an error. */
 BELAY_API const char *belay_graph_global_step_name(const belay_graph *graph);
+
+/**
+ * Can hooks go by the graph's global step?
+ *
+ * @param user Who needs it, for the message; NULL: nobody.
+ * @return BELAY_OK, or
+ *   - BELAY_FAILED_PRECONDITION: there is none (ER-29), or the graph caches several reads of it
+ *     (GS-04);
+ *   - BELAY_INVALID_ARGUMENT: it is not an integer, or not a scalar (ER-36).
+ */
+BELAY_API belay_code belay_graph_check_global_step(const belay_graph *graph, const char *user,
+                                                   belay_error *err);
 
 /**
  * Gives a graph without a global step one: an int64 variable `global_step` that starts at 0 (GS-03)

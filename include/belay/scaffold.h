@@ -75,7 +75,9 @@ BELAY_API belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_err
 BELAY_API belay_graph *belay_scaffold_graph(belay_scaffold *scaffold);
 
 /** The pieces, by name; NULL before finalize, and where there is none. Each belongs to the
- * scaffold. */
+ * scaffold. A saver that was not given is one and the same for all scaffolds of a graph that are
+ * there at a time, its list of checkpoints included (SC-17): two runs at once, in two folders, want
+ * a saver each. */
 BELAY_API const char *belay_scaffold_init_op(const belay_scaffold *scaffold);
 BELAY_API const char *belay_scaffold_ready_op(const belay_scaffold *scaffold);
 BELAY_API const char *belay_scaffold_ready_for_local_init_op(const belay_scaffold *scaffold);

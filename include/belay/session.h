@@ -208,6 +208,18 @@ BELAY_API belay_code belay_session_reset(const belay_session_options *options,
 BELAY_API belay_code belay_session_global_step(belay_session *session, int64_t *out_step,
                                                belay_error *err);
 
+/**
+ * The same as hooks read it: where the step is not initialised yet, it is the value that it will
+ * start from (GS-05, GS-06).
+ *
+ * Threads: any thread.
+ *
+ * @return BELAY_OK, or BELAY_FAILED_PRECONDITION: the graph has none, or its initial value is not
+ * known or cannot be computed.
+ */
+BELAY_API belay_code belay_session_step_or_initial(belay_session *session, int64_t *out_step,
+                                                   belay_error *err);
+
 /** The graph. It belongs to the session. */
 BELAY_API belay_graph *belay_session_graph(belay_session *session);
 

@@ -43,17 +43,17 @@ static belay_code mismatch(const bly_bundle *bundle, const bly_bundle_tensor *te
     return code;
 }
 
-/* `saver` may be NULL: whatever restores then, it does not reshape. */
-static belay_code compare(const belay_saver *saver, const belay_graph *graph,
-                          const bly_bundle *bundle, const char *key, belay_dtype dtype,
-                          int32_t rank, const int64_t *dims, belay_error *err) {
+/* With `reshapes` as many elements are enough (SV-47). */
+static belay_code compare(const belay_graph *graph, const bly_bundle *bundle, const char *key,
+                          int reshapes, belay_dtype dtype, int32_t rank, const int64_t *dims,
+                          belay_error *err) {
     const bly_bundle_tensor *tensor = bly_bundle_find(bundle, key);
     if (!tensor)
         return missing(graph, bundle, key, err);
     int64_t elements = 1;
     for (int32_t i = 0; i < rank; i++)
         elements = dims[i] < 0 || elements < 0 ? -1 : elements * dims[i];
-    if (saver && saver->flags & BELAY_SAVER_RESHAPE && rank >= 0 && elements >= 0)
+    if (reshapes && rank >= 0 && elements >= 0)
         return tensor->dtype == dtype && tensor->elements == elements
                    ? BELAY_OK
                    : mismatch(bundle, tensor, dtype, rank, dims, err);
@@ -74,7 +74,7 @@ static belay_code compare_with_own(belay_saver *saver, const bly_bundle *bundle,
         const bly_bundle_tensor *tensor = bly_bundle_at(own, i);
         if (strcmp(tensor->name, BLY_OBJECT_GRAPH_KEY) == 0)
             continue; /* says how the exporter named things; the variables say what is needed */
-        code = compare(saver, saver->graph, bundle, tensor->name, tensor->dtype, tensor->rank,
+        code = compare(saver->graph, bundle, tensor->name, 0, tensor->dtype, tensor->rank,
                        tensor->dims, err);
     }
     bly_bundle_free(own);
@@ -107,18 +107,20 @@ static const bly_variable *variable_of_key(const belay_saver *saver, const char 
     }
     for (size_t i = 0; i < graph->variable_count; i++) {
         const bly_variable *variable = &graph->variables[i];
-        if (!variable->slice_full_name && strcmp(variable->info.name, key) == 0)
+        /* Any part of a partitioned one: each says what the whole is. */
+        const char *called =
+            variable->slice_full_name ? variable->slice_full_name : variable->info.name;
+        if (strcmp(called, key) == 0)
             return variable;
     }
     return NULL;
 }
 
-belay_code bly_saver_compare(const belay_saver *saver, const belay_graph *graph,
-                             const bly_bundle *bundle, const char *key,
-                             const bly_variable *variable, belay_error *err) {
+belay_code bly_saver_compare(const belay_graph *graph, const bly_bundle *bundle, const char *key,
+                             const bly_variable *variable, int reshapes, belay_error *err) {
     const belay_variable *info = &variable->info;
     if (!variable->slice_spec)
-        return compare(saver, graph, bundle, key, info->dtype, info->rank, info->dims, err);
+        return compare(graph, bundle, key, reshapes, info->dtype, info->rank, info->dims, err);
     /* "10 4 0,3:0,4": the whole's shape comes first, then the slice's place in it. */
     int64_t *dims = bly_calloc((size_t)(info->rank > 0 ? info->rank : 1), sizeof *dims);
     if (!dims)
@@ -126,7 +128,8 @@ belay_code bly_saver_compare(const belay_saver *saver, const belay_graph *graph,
     char *rest = variable->slice_spec;
     for (int32_t i = 0; i < info->rank; i++)
         dims[i] = strtoll(rest, &rest, 10);
-    belay_code code = compare(saver, graph, bundle, key, info->dtype, info->rank, dims, err);
+    /* RestoreV2 itself wants the whole to be of that shape: nothing is left to reshape. */
+    belay_code code = compare(graph, bundle, key, 0, info->dtype, info->rank, dims, err);
     bly_free(dims);
     return code;
 }
@@ -136,18 +139,25 @@ struct checking {
     const bly_bundle *bundle;
 };
 
-static belay_code check_key(void *self, const char *key, belay_error *err) {
+static belay_code check_key(void *self, const char *key, int reshapes, belay_error *err) {
     const struct checking *c = self;
     const bly_variable *variable = variable_of_key(c->saver, key);
     if (variable)
-        return bly_saver_compare(c->saver, c->saver->graph, c->bundle, key, variable, err);
+        return bly_saver_compare(c->saver->graph, c->bundle, key, variable, reshapes, err);
     return bly_bundle_find(c->bundle, key) ? BELAY_OK
                                            : missing(c->saver->graph, c->bundle, key, err);
 }
 
-static belay_code each_key_of(belay_saver *saver, TF_Operation *op,
-                              belay_code (*each)(void *self, const char *key, belay_error *err),
-                              void *self, belay_error *err) {
+/* SV-47: what the graph's own saver restores goes through a Reshape first. */
+static int is_reshaped(const belay_graph *graph, TF_Output restored) {
+    TF_Input consumer;
+    return graph->rt->OperationOutputNumConsumers(restored) == 1 &&
+           graph->rt->OperationOutputConsumers(restored, &consumer, 1) == 1 &&
+           strcmp(graph->rt->OperationOpType(consumer.oper), "Reshape") == 0;
+}
+
+static belay_code each_key_of(belay_saver *saver, TF_Operation *op, bly_each_key *each, void *self,
+                              belay_error *err) {
     const bly_runtime *rt = saver->graph->rt;
     belay_code code = BELAY_OK;
     TF_Tensor *names = constant_input(saver->graph, op, 1);
@@ -157,7 +167,8 @@ static belay_code each_key_of(belay_saver *saver, TF_Operation *op,
     for (int64_t i = 0; code == BELAY_OK && i < rt->TensorElementCount(names); i++) {
         char *key =
             bly_strndup(rt->StringGetDataPointer(&strings[i]), rt->StringGetSize(&strings[i]));
-        code = key ? each(self, key, err) : bly_fail_memory(err);
+        int reshapes = is_reshaped(saver->graph, (TF_Output){op, (int)i});
+        code = key ? each(self, key, reshapes, err) : bly_fail_memory(err);
         bly_free(key);
     }
     rt->DeleteTensor(names);
@@ -168,9 +179,8 @@ static int is_restore(const belay_graph *graph, const TF_Operation *op) {
     return strcmp(graph->rt->OperationOpType((TF_Operation *)(uintptr_t)op), "RestoreV2") == 0;
 }
 
-belay_code bly_saver_each_key(belay_saver *saver,
-                              belay_code (*each)(void *self, const char *key, belay_error *err),
-                              void *self, belay_error *err) {
+belay_code bly_saver_each_key(belay_saver *saver, bly_each_key *each, void *self,
+                              belay_error *err) {
     belay_graph *graph = saver->graph;
     TF_Operation *restore = bly_graph_find_op(graph, saver->def->restore_op_name, err);
     if (!restore)

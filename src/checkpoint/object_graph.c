@@ -34,7 +34,9 @@ belay_code bly_object_map_load(bly_object_map *map, const bly_bundle *bundle, be
     if (text.count == 1)
         objects = bly_wire_unpack(&bly__trackable_object_graph__descriptor, text.data,
                                   (size_t)text.offsets[1], &code);
-    if (!objects)
+    if (code == BELAY_RESOURCE_EXHAUSTED)
+        bly_fail_memory(err);
+    else if (!objects)
         code = bly_fail(err, BELAY_DATA_LOSS, "%s: its %s cannot be read",
                         bly_bundle_prefix(bundle), BLY_OBJECT_GRAPH_KEY);
     for (size_t i = 0; objects && i < objects->n_nodes; i++)
@@ -80,7 +82,9 @@ static int is_called(const bly_variable *variable, const char *name) {
                   name) == 0;
 }
 
-static belay_code map_key(void *self, const char *key, belay_error *err) {
+/* These are restored by ops of belay's own, which do not reshape. */
+static belay_code map_key(void *self, const char *key, int reshapes, belay_error *err) {
+    (void)reshapes;
     struct mapping *m = self;
     const belay_graph *graph = m->saver->graph;
     const char *name = key;
@@ -95,8 +99,7 @@ static belay_code map_key(void *self, const char *key, belay_error *err) {
     for (size_t i = 0; mapped && i < graph->variable_count; i++) {
         if (!is_called(&graph->variables[i], name))
             continue;
-        belay_code code =
-            bly_saver_compare(m->saver, graph, m->bundle, mapped, &graph->variables[i], err);
+        belay_code code = bly_saver_compare(graph, m->bundle, mapped, &graph->variables[i], 0, err);
         if (code != BELAY_OK)
             return code;
         if (!bly_grow(&m->items, m->count, &m->capacity, sizeof *m->items))

@@ -134,18 +134,25 @@ static belay_code restore_bundle(belay_saver *saver, belay_session *session,
     return code;
 }
 
-static int is_v1(const char *prefix) {
-    struct stat info;
+static int has_index(const char *prefix) {
     bly_buf index = BLY_BUF_INIT;
     bly_buf_printf(&index, "%s.index", prefix);
-    int v1 = !index.failed && !bly_file_exists(index.data) && stat(prefix, &info) == 0 &&
-             S_ISREG(info.st_mode);
+    int has = !index.failed && bly_file_exists(index.data);
     bly_buf_free(&index);
-    return v1;
+    return has;
+}
+
+static int is_v1(const char *prefix) {
+    struct stat info;
+    return !has_index(prefix) && stat(prefix, &info) == 0 && S_ISREG(info.st_mode);
 }
 
 bly_bundle *bly_saver_load_verified(const char *prefix, belay_error *err) {
     bly_bundle *bundle;
+    if (bly_is_directory(prefix) && !has_index(prefix)) {
+        bly_fail(err, BELAY_DATA_LOSS, "%s is a folder, and no checkpoint", prefix);
+        return NULL;
+    }
     if (is_v1(prefix)) {
         bundle = bly_bundle_load_v1(prefix, err);
         if (bundle)
@@ -387,7 +394,7 @@ static int is_damage(belay_code code) {
 }
 
 static belay_code note_damaged(belay_saver *saver, const char *prefix, belay_error *err) {
-    if (!bly_checkpoint_exists(prefix) || is_v1(prefix)) /* V1: not ours to rename */
+    if (!has_index(prefix)) /* gone, a folder, or V1: not ours to rename */
         return BELAY_OK;
     if (!bly_grow(&saver->damaged, saver->damaged_count, &saver->damaged_capacity,
                   sizeof *saver->damaged))
@@ -436,6 +443,9 @@ belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
     struct candidates list = {NULL, 0, 0};
     int listed = 0;
     *out_restored = 0;
+    bly_free(saver->restored_prefix); /* another session's, perhaps (SC-17) */
+    bly_free(saver->restored_input);
+    saver->restored_prefix = saver->restored_input = NULL;
     BLY_LOCAL_ERROR(mine);
     belay_code code = add_listed(&list, saver, directory, &listed, &mine);
     if (code == BELAY_OK)

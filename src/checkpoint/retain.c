@@ -118,7 +118,9 @@ static void describe(const belay_saver *saver, const char *prefix, bly_retention
     int found = 0;
     *entry = (bly_retention_entry){INFINITY, NAN, 0};
     if (!bly_checkpoint_mtime(prefix, &entry->saved))
-        entry->saved = INFINITY; /* SV-37: not known, so never to be deleted */
+        /* Gone already (SV-36), and no longer listed. Else the time is not known, and it is never
+         * to be deleted (SV-37). */
+        entry->saved = errno == ENOENT || errno == ENOTDIR ? NAN : INFINITY;
     if (bly_manifest_read(prefix, &manifest, &found, &mine) != BELAY_OK) {
         /* It may say that somebody pinned the checkpoint. */
         bly_warn("%s; the checkpoint is kept", mine.message);

@@ -39,6 +39,10 @@ static belay_code check_def(const belay_saver *saver, belay_error *err) {
     const Bly__SaverDef *def = saver->def;
     TF_Output output;
     BLY_LOCAL_ERROR(mine);
+    if (!def->save_tensor_name[0] || !def->restore_op_name[0])
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s: its SaverDef must specify the %s",
+                        saver->graph->path,
+                        def->save_tensor_name[0] ? "restore_op_name" : "save_tensor_name");
     if (bly_graph_find_output(saver->graph, def->filename_tensor_name, &output, &mine) ==
             BELAY_OK &&
         bly_graph_find_output(saver->graph, def->save_tensor_name, &output, &mine) == BELAY_OK &&
@@ -247,9 +251,42 @@ belay_saver *bly_saver_ref(belay_saver *saver) {
     return saver;
 }
 
+/* A hold on the graph's shared saver; NULL where there is none, or it is just being freed. */
+static belay_saver *ref_shared(belay_graph *graph) {
+    bly_mutex_lock(&graph->lock);
+    belay_saver *saver = graph->scaffold_saver;
+    int references = saver ? atomic_load(&saver->references) : 0;
+    while (references > 0 &&
+           !atomic_compare_exchange_weak(&saver->references, &references, references + 1))
+        ;
+    bly_mutex_unlock(&graph->lock);
+    return references > 0 ? saver : NULL;
+}
+
+belay_saver *bly_saver_shared(belay_graph *graph, belay_error *err) {
+    belay_saver *saver = ref_shared(graph);
+    if (saver)
+        return saver;
+    saver = belay_saver_new(graph, NULL, err);
+    if (saver) {
+        bly_mutex_lock(&graph->lock);
+        graph->scaffold_saver = saver;
+        bly_mutex_unlock(&graph->lock);
+    }
+    return saver;
+}
+
+static void take_out_shared(belay_saver *saver) {
+    bly_mutex_lock(&saver->graph->lock);
+    if (saver->graph->scaffold_saver == saver)
+        saver->graph->scaffold_saver = NULL;
+    bly_mutex_unlock(&saver->graph->lock);
+}
+
 void belay_saver_free(belay_saver *saver) {
     if (!saver || atomic_fetch_sub(&saver->references, 1) != 1)
         return;
+    take_out_shared(saver);
     bly_saver_forget_all(saver);
     bly_free(saver->known);
     for (size_t i = 0; i < saver->damaged_count; i++)
@@ -459,16 +496,13 @@ static belay_code write_meta_graph(belay_saver *saver, const char *prefix, belay
     return code;
 }
 
-/* SV-30: without a limit the state file names the newest only. */
 static belay_code write_state(belay_saver *saver, const char *directory, const char *name,
                               const char *newest, belay_error *err) {
     bly_state state = BLY_STATE_INIT;
     int appended;
     state.latest = (char *)(uintptr_t)newest;
-    if (saver->max_to_keep != BELAY_KEEP_ALL) {
-        state.paths = saver->known;
-        state.count = saver->known_count;
-    }
+    state.paths = saver->known;
+    state.count = saver->known_count;
     return bly_state_write(directory, name, &state,
                            (saver->flags & BELAY_SAVER_RELATIVE_PATHS) != 0, &appended, err);
 }
@@ -533,7 +567,8 @@ static belay_code save_as(belay_saver *saver, belay_session *session, const char
     if (code != BELAY_OK && temporary)
         bly_commit_abandon(temporary);
     if (code == BELAY_OK && !(options->flags & BELAY_SAVE_NO_STATE)) {
-        code = bly_saver_remember(saver, prefix, err);
+        if (saver->max_to_keep != BELAY_KEEP_ALL) /* SV-30: then nothing is recorded */
+            code = bly_saver_remember(saver, prefix, err);
         if (code == BELAY_OK)
             code = write_state(saver, directory, options->latest_filename, prefix, err);
         /* Deleted only when no state file needs it any more, and then the list is right again. */

@@ -8,6 +8,9 @@
 #include <belay/saver.h>
 
 belay_saver *bly_saver_ref(belay_saver *saver);
+/* The saver of every scaffold that is given none (SC-12, SC-17): made once, while somebody has it.
+ * The caller frees its hold. NULL: as belay_saver_new(). */
+belay_saver *bly_saver_shared(belay_graph *graph, belay_error *err);
 
 /* Restores from a folder: the newest checkpoint that verifies; the saver then knows the folder's
  * checkpoints (SM-08 to SM-10, BUG-32, BUG-33). A damaged one is set aside with a warning.

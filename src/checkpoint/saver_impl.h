@@ -80,14 +80,13 @@ const char *bly_object_map_find(const bly_object_map *map, const char *name); /*
 void bly_object_map_free(bly_object_map *map);
 #define BLY_OBJECT_GRAPH_KEY "_CHECKPOINTABLE_OBJECT_GRAPH"
 
-/* Compares what is under `key` with a variable, or a slice of one, in the graph (SV-45, BUG-29). */
-belay_code bly_saver_compare(const belay_saver *saver, const belay_graph *graph,
-                             const bly_bundle *bundle, const char *key,
-                             const bly_variable *variable, belay_error *err);
+/* Compares what is under `key` with a variable, or a slice of one, in the graph (SV-45, BUG-29).
+ * `reshapes`: what restores it gives it the variable's shape (SV-47). */
+belay_code bly_saver_compare(const belay_graph *graph, const bly_bundle *bundle, const char *key,
+                             const bly_variable *variable, int reshapes, belay_error *err);
 /* Keys of the RestoreV2 ops that the saver runs, each given to `each`. */
-belay_code bly_saver_each_key(belay_saver *saver,
-                              belay_code (*each)(void *self, const char *key, belay_error *err),
-                              void *self, belay_error *err);
+typedef belay_code bly_each_key(void *self, const char *key, int reshapes, belay_error *err);
+belay_code bly_saver_each_key(belay_saver *saver, bly_each_key *each, void *self, belay_error *err);
 
 /* Makes `prefix` the newest of the known checkpoints (SV-31). */
 belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_error *err);

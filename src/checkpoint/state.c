@@ -321,14 +321,15 @@ out:
 /* --- Files of a checkpoint
  * --------------------------------------------------------------------------------------- */
 
-/* Without allocation: that memory is out must not look like "there is no checkpoint". Nor can a
- * path that is too long for the buffer be one, since the system does not take it. */
+/* CK-14: whatever bears the name counts, a folder too. Without allocation: that memory is out must
+ * not look like "there is no checkpoint". Nor can a path that is too long for the buffer be one,
+ * since the system does not take it. Where there is none `errno` says why. */
 static int stat_checkpoint(const char *prefix, struct stat *info) {
     char index[PATH_MAX + 8];
     int len = snprintf(index, sizeof index, "%s.index", prefix);
-    if (len > 0 && (size_t)len < sizeof index && stat(index, info) == 0 && !S_ISDIR(info->st_mode))
+    if (len > 0 && (size_t)len < sizeof index && stat(index, info) == 0)
         return 1;
-    return stat(prefix, info) == 0 && !S_ISDIR(info->st_mode);
+    return stat(prefix, info) == 0;
 }
 
 int bly_checkpoint_exists(const char *prefix) {

@@ -56,7 +56,7 @@ static belay_code add_item(struct warm_start *w, const bly_variable *variable, c
             return bly_fail(err, BELAY_INVALID_ARGUMENT,
                             "belay_warm_start_options.assignments: two of them are for %s",
                             variable->info.name);
-    belay_code code = bly_saver_compare(NULL, w->graph, w->bundle, key, variable, err);
+    belay_code code = bly_saver_compare(w->graph, w->bundle, key, variable, 0, err);
     if (code != BELAY_OK)
         return code;
     if (!bly_grow(&w->items, w->count, &w->capacity, sizeof *w->items))

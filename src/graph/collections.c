@@ -317,6 +317,9 @@ size_t bly_graph_savers_count(const belay_graph *graph) {
 
 const Bly__SaverDef *bly_graph_saver_def(const belay_graph *graph) {
     const Bly__SaverDef *top = graph->meta->saver_def;
-    /* An exporter without a saver may still write an empty message. */
-    return top && top->save_tensor_name[0] ? top : graph->index->saver;
+    /* An exporter without a saver may still write an empty message. One that names some of its ops
+     * is a saver, and a wrong one (SV-07). */
+    int is_saver = top && (top->save_tensor_name[0] || top->restore_op_name[0] ||
+                           top->filename_tensor_name[0]);
+    return is_saver ? top : graph->index->saver;
 }

@@ -31,8 +31,6 @@ static int is_integer(belay_dtype dtype) {
 static TF_Output find_candidate(belay_graph *graph) {
     size_t count = belay_graph_collection_size(graph, STEP_NAME);
     if (count > 1) {
-        bly_error("%s: multiple tensors in the global_step collection: it counts as empty",
-                  graph->path);
         bly_graph_add_problem(
             graph, NULL, "collection 'global_step' has %zu members; it counts as empty", count);
         return BLY_NO_OUTPUT;
@@ -90,9 +88,14 @@ static belay_code find_read(belay_graph *graph, bly_global_step *step, belay_err
     if (cached > 1)
         bly_fail(&graph->index->step_error, BELAY_FAILED_PRECONDITION,
                  "there are %zu items in collection %s; there should be only one", cached, cache);
-    for (size_t i = 0; i < graph->variable_count; i++)
-        if (graph->variables[i].handle.oper == step->handle.oper)
-            step->read = graph->variables[i].snapshot;
+    for (size_t i = 0; i < graph->variable_count; i++) {
+        const bly_variable *variable = &graph->variables[i];
+        if (variable->handle.oper != step->handle.oper)
+            continue;
+        step->read = variable->snapshot;
+        if (variable->initializer) /* GS-05: Assign and AssignVariableOp take the value second */
+            step->initial = graph->rt->OperationInput((TF_Input){variable->initializer, 1});
+    }
     if (!step->read.oper && !step->is_resource && !bly_output_is_ref(graph, step->handle))
         step->read = step->handle; /* a plain tensor is its own value */
     if (!step->read.oper && cached == 1) {
@@ -112,12 +115,13 @@ belay_code bly_global_step_load(belay_graph *graph, belay_error *err) {
         return BELAY_OK;
     step.is_resource = bly_op_is(graph, step.handle.oper, "VarHandleOp");
     belay_code code = check(graph, step.handle, &step.dtype, err);
-    if (code == BELAY_OK && graph->index->step_error.code == BELAY_OK)
+    int usable = graph->index->step_error.code == BELAY_OK;
+    if (code == BELAY_OK && usable)
         code = find_read(graph, &step, err);
-    if (code != BELAY_OK)
+    if (code == BELAY_OK && graph->index->step_error.code != BELAY_OK)
+        code = bly_graph_add_problem(graph, err, "%s", graph->index->step_error.message);
+    if (code != BELAY_OK || !usable)
         return code;
-    if (graph->index->step_error.code != BELAY_OK)
-        return bly_graph_add_problem(graph, err, "%s", graph->index->step_error.message);
     step.name = bly_strdup(graph->rt->OperationName(step.handle.oper));
     if (!step.name)
         return bly_fail_memory(err);
@@ -125,7 +129,17 @@ belay_code bly_global_step_load(belay_graph *graph, belay_error *err) {
     return BELAY_OK;
 }
 
+/* GS-01: said whenever somebody asks. */
+static void say_several(const belay_graph *graph) {
+    size_t count = belay_graph_collection_size(graph, STEP_NAME);
+    if (count > 1)
+        bly_error("%s: Multiple tensors in global_step collection: it has %zu, and counts as empty",
+                  graph->path, count);
+}
+
 const char *belay_graph_global_step_name(const belay_graph *graph) {
+    if (graph)
+        say_several(graph);
     return graph ? graph->global_step.name : NULL;
 }
 
@@ -136,7 +150,18 @@ belay_code bly_graph_check_global_step(const belay_graph *graph, belay_error *er
     }
     if (graph->global_step.handle.oper)
         return BELAY_OK;
+    say_several(graph);
     return bly_fail(err, BELAY_FAILED_PRECONDITION, "the graph has no global step");
+}
+
+belay_code belay_graph_check_global_step(const belay_graph *graph, const char *user,
+                                         belay_error *err) {
+    if (!graph)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "graph is NULL");
+    belay_code code = bly_graph_check_global_step(graph, err);
+    if (code == BELAY_OK || graph->index->step_error.code != BELAY_OK || !user)
+        return code;
+    return bly_fail(err, code, "Global step should be created to use %s.", user);
 }
 
 /* ---- making one ---- */
@@ -254,6 +279,7 @@ static belay_code create(belay_graph *graph, TF_Operation *const *after, size_t 
     }
     graph->global_step = (bly_global_step){.handle = {made.handle, 0},
                                            .read = {made.read, 0},
+                                           .initial = {made.zeros, 0},
                                            .dtype = BELAY_INT64,
                                            .count = made.count,
                                            .name = name,
@@ -269,7 +295,7 @@ belay_code belay_graph_create_global_step(belay_graph *graph, const char *const 
         return belay_error_code(err) != BELAY_OK
                    ? belay_error_code(err)
                    : bly_fail(err, BELAY_INVALID_ARGUMENT, "graph is NULL");
-    if (graph->index->step_error.code != BELAY_OK)
+    if (!graph->global_step.handle.oper && graph->index->step_error.code != BELAY_OK)
         return bly_graph_check_global_step(graph, err);
     if (graph->global_step.handle.oper || belay_graph_has_op(graph, STEP_NAME))
         return bly_fail(err, BELAY_ALREADY_EXISTS, "\"global_step\" already exists");

@@ -268,7 +268,7 @@ belay_code bly_graph_find_raw_output(const belay_graph *graph, const char *name,
             err, BELAY_INVALID_ARGUMENT,
             "'%s' names an operation without outputs: it can be run, not fetched or fed", name);
     if (index >= outputs)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+        return bly_fail(err, BELAY_NOT_FOUND,
                         "'%s': operation '%.*s' has %d output%s, counted from 0", name, (int)len,
                         name, outputs, outputs == 1 ? "" : "s");
     if (!has_index && outputs > 1)

@@ -27,6 +27,7 @@ typedef struct bly_global_step {
     TF_Output handle;    /* resource handle, reference or plain tensor; oper NULL: the graph has no
                             (usable) global step */
     TF_Output read;      /* value as a plain integer tensor */
+    TF_Output initial;   /* the value that it starts from; oper NULL: not known */
     belay_dtype dtype;   /* any integer type (GS-02); BELAY_INT64 as a rule: read it with
                             bly_tensor_integer() */
     TF_Operation *count; /* belay's own increment, to be run in each step; NULL where the graph
@@ -54,6 +55,9 @@ struct belay_graph {
     bly_global_step global_step;
     int has_reference_variables; /* then fetched values may be live buffers (BUG-73) */
     int finalized;               /* guarded by lock */
+    /* The saver that scaffolds of this graph share (SC-17), while one of them has it; guarded by
+     * lock. It holds a reference to the graph, and takes itself out. */
+    struct belay_saver *scaffold_saver;
     bly_mutex lock;
     /* SavedModel: bundle prefix of its own variables (NULL: none), op that initialises the rest
      * (NULL: none). */
@@ -72,9 +76,10 @@ belay_graph *bly_graph_from_bytes(const char *path, const void *data, size_t len
 
 /* "op" -> the operation. NOT_FOUND names the nearest op there is. */
 TF_Operation *bly_graph_find_op(const belay_graph *graph, const char *name, belay_error *err);
-/* "op:1", or "op" where it has exactly one output. NOT_FOUND, INVALID_ARGUMENT (ambiguous, no such
- * output). A tensor that is a resource variable's handle resolves to its value (BUG-56); where
- * nothing in the graph reads the variable an op that does is added, also after finalisation. */
+/* "op:1", or "op" where it has exactly one output. NOT_FOUND (ER-03: no such operation, or no such
+ * output of it), INVALID_ARGUMENT (ambiguous). A tensor that is a resource variable's handle
+ * resolves to its value (BUG-56); where nothing in the graph reads the variable an op that does is
+ * added, also after finalisation. */
 belay_code bly_graph_find_output(const belay_graph *graph, const char *name, TF_Output *out,
                                  belay_error *err);
 /* The same without resolving handles. */

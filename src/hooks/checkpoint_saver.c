@@ -49,7 +49,7 @@ typedef struct checkpoint_saver {
 
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     checkpoint_saver *hook = self;
-    belay_code code = bly_need_global_step(graph, "CheckpointSaverHook", err);
+    belay_code code = belay_graph_check_global_step(graph, "CheckpointSaverHook", err);
     if (code != BELAY_OK)
         return code;
     hook->has_graph_event = 0;
@@ -205,7 +205,7 @@ static belay_code after_create_session(void *self, belay_session *session,
     checkpoint_saver *hook = self;
     int64_t step;
     uint32_t stop = 0;
-    belay_code code = belay_session_global_step(session, &step, err);
+    belay_code code = belay_session_step_or_initial(session, &step, err);
     if (code != BELAY_OK)
         return code;
     BLY_LOCAL_ERROR(mine);
@@ -261,7 +261,7 @@ static belay_code end(void *self, belay_session *session, belay_error *err) {
     BLY_LOCAL_ERROR(closing);
     int64_t step = 0;
     uint32_t stop; /* it is stopping */
-    belay_code code = belay_session_global_step(session, &step, &mine);
+    belay_code code = belay_session_step_or_initial(session, &step, &mine);
     if (code == BELAY_OK && !(hook->timer.has_fired && hook->timer.last_step == step))
         code = save(hook, session, step, &stop, &mine);
     for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++)

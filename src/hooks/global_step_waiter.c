@@ -32,7 +32,7 @@ typedef struct global_step_waiter {
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     global_step_waiter *hook = self;
     hook->is_over = hook->wait_until_step <= 0;
-    return bly_need_global_step(graph, "_GlobalStepWaiterHook", err);
+    return belay_graph_check_global_step(graph, "_GlobalStepWaiterHook", err);
 }
 
 static belay_code after_create_session(void *self, belay_session *session,
@@ -82,7 +82,7 @@ static belay_code wait_for_step(global_step_waiter *hook, belay_run_context *run
              (long long)hook->wait_until_step);
     for (;;) {
         int64_t step;
-        belay_code code = belay_session_global_step(session, &step, err);
+        belay_code code = belay_session_step_or_initial(session, &step, err);
         if (code != BELAY_OK || step >= hook->wait_until_step)
             return code;
         code = check_alone(hook, session, step, err);

@@ -25,14 +25,6 @@ belay_hook *bly_hook_finish(const belay_hook_vtable *table, void *self,
     return belay_hook_new(table, self, err);
 }
 
-belay_code bly_need_global_step(const belay_graph *graph, const char *class_name,
-                                belay_error *err) {
-    return belay_graph_global_step_name(graph)
-               ? BELAY_OK
-               : bly_fail(err, BELAY_FAILED_PRECONDITION,
-                          "Global step should be created to use %s.", class_name);
-}
-
 size_t bly_count_names(const char *const *names) {
     size_t count = 0;
     while (names && names[count])

@@ -20,9 +20,6 @@ belay_hook *bly_hook_finish(const belay_hook_vtable *table, void *self,
                                                        belay_error *err),
                             const void *given, belay_error *err);
 
-/* ER-29: FAILED_PRECONDITION, with TensorFlow's sentence for a hook of this class. */
-belay_code bly_need_global_step(const belay_graph *graph, const char *class_name, belay_error *err);
-
 size_t bly_count_names(const char *const *names); /* NULL: 0 */
 /* A list that ends in NULL, of `count` names. NULL when memory is out. */
 char **bly_copy_names(const char *const *names, size_t count);

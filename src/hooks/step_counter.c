@@ -36,7 +36,7 @@ typedef struct step_counter {
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     step_counter *hook = self;
     bly_buf tag = BLY_BUF_INIT;
-    belay_code code = bly_need_global_step(graph, "StepCounterHook", err);
+    belay_code code = belay_graph_check_global_step(graph, "StepCounterHook", err);
     if (code != BELAY_OK)
         return code;
     bly_buf_printf(&tag, "%s/sec", belay_graph_global_step_name(graph));

@@ -38,7 +38,7 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     stop_at_step *hook = self;
     /* A hook that is used again counts from where its new session starts (BUG-54). */
     hook->has_target = 0;
-    belay_code code = bly_need_global_step(graph, "StopAtStepHook", err);
+    belay_code code = belay_graph_check_global_step(graph, "StopAtStepHook", err);
     if (code != BELAY_OK || !hook->steps_per_run)
         return code;
     return bly_graph_counter(graph, "hooks_steps_per_run", "hooks/steps_per_run", BELAY_INT32, 1,
@@ -63,7 +63,7 @@ static belay_code after_create_session(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err) {
     stop_at_step *hook = self;
     int64_t step;
-    belay_code code = belay_session_global_step(session, &step, err);
+    belay_code code = belay_session_step_or_initial(session, &step, err);
     if (code != BELAY_OK)
         return code;
     if (!hook->has_target) {

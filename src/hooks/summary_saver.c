@@ -38,12 +38,12 @@ static belay_code find_summary(summary_saver *hook, belay_graph *graph, const ch
 
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     summary_saver *hook = self;
-    if (!belay_graph_global_step_name(graph))
-        return bly_fail(err, BELAY_FAILED_PRECONDITION,
-                        "Global step should be created to use SummarySaverHook.");
+    belay_code code = belay_graph_check_global_step(graph, "SummarySaverHook", err);
+    if (code != BELAY_OK)
+        return code;
     hook->output = (belay_output){NULL, 0};
     if (hook->summary_op) {
-        belay_code code = find_summary(hook, graph, hook->summary_op, err);
+        code = find_summary(hook, graph, hook->summary_op, err);
         if (code != BELAY_OK)
             return code;
     }

@@ -147,7 +147,7 @@ belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
     hooked->session = bly_session_ref(session);
     hooked->should_stop = 0;
     if (hooked->graph->global_step.read.oper)
-        code = belay_session_global_step(session, &progress->global_step, err);
+        code = bly_session_step(session, &progress->global_step, &hooked->step_unset, err);
     if (progress->recoveries > 0)
         progress->rewound_to = progress->global_step;
     progress->now_ms = bly_now_ms();
@@ -202,16 +202,22 @@ static int is_due_after(const belay_when *when, const belay_progress *now) {
            now->now_ms >= when->at_time_ms;
 }
 
+/* What a step fetches; the value after the run, which comes last, not where there is none yet. */
+static size_t own_outputs(const bly_hooked *hooked, const belay_step *step) {
+    return step->output_count - (step->step_after.oper && hooked->step_unset ? 1 : 0);
+}
+
 /* Starts the merged run with what the step itself asks for. */
 static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     const belay_step *step = run->step;
+    size_t output_count = own_outputs(hooked, step);
     run->writes_step = 0;
     run->source_count = 0;
     run->output_count = 0;
     run->input_count = 0;
-    while (run->output_capacity < step->output_count ||
-           run->input_capacity < step->request.feed_count || !run->outputs || !run->inputs) {
+    while (run->output_capacity < output_count || run->input_capacity < step->request.feed_count ||
+           !run->outputs || !run->inputs) {
         size_t outputs = run->output_capacity, inputs = run->input_capacity;
         if (!bly_grow(&run->outputs, outputs, &run->output_capacity, sizeof *run->outputs) ||
             !bly_grow(&run->asked, outputs, &run->asked_capacity, sizeof *run->asked) ||
@@ -222,13 +228,13 @@ static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
             !bly_grow(&run->in, inputs, &run->in_capacity, sizeof *run->in))
             return bly_fail_memory(err);
     }
-    for (size_t i = 0; i < step->output_count; i++)
+    for (size_t i = 0; i < output_count; i++)
         run->outputs[i] = step->outputs[i];
     for (size_t i = 0; i < step->request.feed_count; i++) {
         run->inputs[i] = step->request.inputs[i];
         run->in[i] = step->in[i];
     }
-    run->output_count = step->output_count;
+    run->output_count = output_count;
     run->input_count = step->request.feed_count;
     return BELAY_OK;
 }
@@ -381,7 +387,7 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
     int in_caller = 0;
     if (atomic_load_explicit(&hooked->session->closed, memory_order_relaxed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
-    asked = merged ? leave_out_fed(run) : step->output_count;
+    asked = merged ? leave_out_fed(run) : own_outputs(hooked, step);
     if (asked == 0 && step->target_count == 0) /* SE-20 */
         return merged ? put_fed(run, asked, err) : BELAY_OK;
     belay_code code = choose_options(hooked, step, &in_caller, err);
@@ -417,14 +423,15 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
 /* After a run: where training is now. */
 static belay_code update_progress(bly_hooked *hooked, const belay_step *step, TF_Tensor **values,
                                   int read_again, belay_error *err) {
-    if (step->step_after.oper && !read_again) {
+    if (step->step_after.oper && !read_again && !hooked->step_unset) {
         hooked->progress.global_step =
             bly_tensor_integer(hooked->rt, values[step->output_count - 1]);
         return BELAY_OK;
     }
     if (!hooked->graph->global_step.read.oper)
         return BELAY_OK;
-    return belay_session_global_step(hooked->session, &hooked->progress.global_step, err);
+    return bly_session_step(hooked->session, &hooked->progress.global_step, &hooked->step_unset,
+                            err);
 }
 
 static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *const *inputs,
@@ -439,11 +446,11 @@ static belay_code run_once(bly_hooked *hooked, belay_step *step, belay_tensor *c
         belay_code code = call_before(hooked, err);
         if (code != BELAY_OK)
             return code;
-        merged = run->output_count > step->output_count ||
+        merged = run->output_count > own_outputs(hooked, step) ||
                  run->input_count > step->request.feed_count || run->source_count > 0;
     }
     TF_Tensor **values = merged ? run->values : step->values;
-    size_t value_count = merged ? run->output_count : step->output_count;
+    size_t value_count = merged ? run->output_count : own_outputs(hooked, step);
     memset(values, 0, value_count * sizeof *values);
     belay_code code = call_runtime(hooked, step, merged, err);
     if (code == BELAY_OK)

@@ -53,9 +53,10 @@ typedef struct bly_hooked {
     size_t slot_count;
     belay_when next; /* the least of all slots': until then no hook is called */
     belay_progress progress;
-    char stopped_by[64];            /* which one */
-    int in_callback;                /* a hook's function is running: then nothing is to run here */
-    int should_stop;                /* a hook asked for it (WS-18) */
+    char stopped_by[64]; /* which one */
+    int in_callback;     /* a hook's function is running: then nothing is to run here */
+    int step_unset;      /* the global step has no value yet (GS-06): not to be fetched */
+    int should_stop;     /* a hook asked for it (WS-18) */
     const atomic_int *session_stop; /* somebody asked the monitored session to */
     struct belay_run_context context;
     TF_Status *status;            /* reused by every run */

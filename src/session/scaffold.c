@@ -181,7 +181,7 @@ static belay_code fill_saver(belay_scaffold *scaffold, belay_error *err) {
     if (scaffold->saver)
         return BELAY_OK;
     BLY_LOCAL_ERROR(mine);
-    scaffold->saver = belay_saver_new(scaffold->graph, NULL, &mine);
+    scaffold->saver = bly_saver_shared(scaffold->graph, &mine);
     bly_error_copy(err, scaffold->saver ? NULL : &mine);
     return mine.code;
 }
@@ -206,11 +206,7 @@ static belay_code check_pieces(const belay_scaffold *scaffold, belay_error *err)
 }
 
 /* SC-03, in TensorFlow's order. */
-belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
-    if (!scaffold)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "scaffold is NULL");
-    if (scaffold->finalized)
-        return BELAY_OK;
+static belay_code fill_pieces(belay_scaffold *scaffold, belay_error *err) {
     belay_code code = check_pieces(scaffold, err);
     if (code == BELAY_OK)
         code = fill_op(scaffold, "init_op", &scaffold->init_op, bly_build_init_op, err);
@@ -227,11 +223,18 @@ belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
             fill_tensor(scaffold, "summary_op", &scaffold->summary_op, bly_build_summary_op, err);
     if (code == BELAY_OK)
         code = fill_saver(scaffold, err);
+    return code;
+}
+
+belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
+    if (!scaffold)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "scaffold is NULL");
+    belay_code code = scaffold->finalized ? BELAY_OK : fill_pieces(scaffold, err);
     if (code != BELAY_OK)
         return code;
     bly_graph_finalize(scaffold->graph);
     scaffold->finalized = 1;
-    bly_info("Graph was finalized.");
+    bly_info("Graph was finalized."); /* SC-18: each time */
     return BELAY_OK;
 }
 

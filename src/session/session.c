@@ -193,7 +193,7 @@ belay_code belay_session_global_step(belay_session *session, int64_t *out_step, 
         return belay_error_code(err) ? belay_error_code(err)
                                      : bly_fail(err, BELAY_INVALID_ARGUMENT, "session is NULL");
     const bly_global_step *step = &session->graph->global_step;
-    if (!step->read.oper)
+    if (!step->read.oper && belay_graph_global_step_name(session->graph) == NULL)
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "%s has no global step",
                         session->graph->path);
     belay_code code = bly_session_fetch(session, step->read, &value, err);
@@ -202,6 +202,30 @@ belay_code belay_session_global_step(belay_session *session, int64_t *out_step, 
     *out_step = (int64_t)bly_tensor_integer(session->rt, value);
     session->rt->DeleteTensor(value);
     return BELAY_OK;
+}
+
+belay_code bly_session_step(belay_session *session, int64_t *out_step, int *out_unset,
+                            belay_error *err) {
+    const bly_global_step *step = &session->graph->global_step;
+    TF_Tensor *value = NULL;
+    BLY_LOCAL_ERROR(mine);
+    belay_code code = belay_session_global_step(session, out_step, &mine);
+    *out_unset = code == BELAY_FAILED_PRECONDITION && step->initial.oper;
+    if (*out_unset && bly_session_fetch(session, step->initial, &value, NULL) == BELAY_OK) {
+        *out_step = (int64_t)bly_tensor_integer(session->rt, value);
+        session->rt->DeleteTensor(value);
+        return BELAY_OK;
+    }
+    if (code != BELAY_OK)
+        bly_error_copy(err, &mine);
+    return code;
+}
+
+belay_code belay_session_step_or_initial(belay_session *session, int64_t *out_step,
+                                         belay_error *err) {
+    int unset;
+    return session ? bly_session_step(session, out_step, &unset, err)
+                   : belay_session_global_step(session, out_step, err);
 }
 
 static int is_empty(const belay_graph *graph) {

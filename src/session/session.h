@@ -39,6 +39,11 @@ belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, be
 belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor **out,
                              belay_error *err);
 
+/* The global step as hooks see it (GS-05, GS-06): where it has no value yet, the one that it starts
+ * from, and *out_unset is 1. */
+belay_code bly_session_step(belay_session *session, int64_t *out_step, int *out_unset,
+                            belay_error *err);
+
 /* TensorFlow's form of the options; the caller deletes it. NULL on error. */
 TF_SessionOptions *bly_session_options_make(const bly_runtime *rt,
                                             const belay_session_options *options, belay_error *err);

@@ -590,12 +590,31 @@ def signatures():
     return meta
 
 
-@recipe
-def partitions():
-    """A variable in three parts."""
+def table_in_parts():
     tf1.get_variable(
         "table", initializer=tf.reshape(tf.range(20.0), [5, 4]), partitioner=tf1.fixed_size_partitioner(3)
     )
+    tf.group(tf1.global_variables_initializer(), name="init")
+
+
+@recipe
+def partitions():
+    """A variable in three parts."""
+    table_in_parts()
+    return with_saver()
+
+
+@recipe
+def partitions_reshape():
+    """The same with a saver that reshapes what it restores."""
+    table_in_parts()
+    return with_saver(reshape=True)
+
+
+@recipe
+def table_flat():
+    """The same variable in one part and one dimension."""
+    tf1.get_variable("table", initializer=tf.range(20.0))
     tf.group(tf1.global_variables_initializer(), name="init")
     return with_saver()
 
