@@ -33,7 +33,7 @@ typedef struct profiler {
 
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     profiler *hook = self;
-    belay_code code = bly_need_global_step(graph, "ProfilerHook", err);
+    belay_code code = belay_graph_check_global_step(graph, "ProfilerHook", err);
     if (code == BELAY_OK)
         code = bly_make_directories(hook->directory, err);
     return code == BELAY_OK ? bly_events_open(&hook->events, err) : code;
