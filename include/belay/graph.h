@@ -77,7 +77,8 @@ BELAY_API uint32_t belay_graph_is_saved_model(const belay_graph *graph);
 BELAY_API struct TF_Graph *belay_graph_raw(const belay_graph *graph);
 
 /** 1 once it is finalised: then adding an op through belay is an error (ER-24).
- * belay_scaffold_finalize() does it, and so does opening a monitored session. */
+ * belay_scaffold_finalize() does it, and so does opening a monitored session; closing that opens
+ * the graph again, unless it was finalised before (MS-07). */
 BELAY_API uint32_t belay_graph_is_finalized(const belay_graph *graph);
 
 /** Number of collections; their names in sorted order. */

@@ -78,7 +78,8 @@ typedef int32_t belay_reaction;
 typedef struct belay_hook_vtable {
     size_t struct_size; /**< sizeof(belay_hook_vtable) in the caller's build. */
     /** Once per monitored session, before anything is created (MS-01). May add ops to the graph. An
-     * error ends the opening; hooks before this one get no further call but `destroy` (MS-04). */
+     * error ends the opening; hooks before this one get no further call but `destroy` (MS-04). What
+     * was added stays: a graph that is opened again has it already (BUG-68). */
     belay_code (*begin)(void *self, belay_graph *graph, belay_error *err);
     /** Once per session, recoveries included, when it is ready and queue runners run (WS-20).
      * `session` and `coordinator` are there in the hook's other functions too, until the next call

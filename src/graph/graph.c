@@ -112,9 +112,9 @@ uint32_t belay_graph_is_finalized(const belay_graph *graph) {
     return (uint32_t)finalized;
 }
 
-void bly_graph_finalize(belay_graph *graph) {
+void bly_graph_set_finalized(belay_graph *graph, int finalized) {
     bly_mutex_lock(&graph->lock);
-    graph->finalized = 1;
+    graph->finalized = finalized;
     bly_mutex_unlock(&graph->lock);
 }
 

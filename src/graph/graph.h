@@ -131,6 +131,6 @@ belay_code bly_graph_step_after(belay_graph *graph, const TF_Output *feeds, size
 
 /* FAILED_PRECONDITION once the graph is finalised; `what` is what was to be added (SC-19). */
 belay_code bly_graph_check_open(const belay_graph *graph, const char *what, belay_error *err);
-void bly_graph_finalize(belay_graph *graph);
+void bly_graph_set_finalized(belay_graph *graph, int finalized);
 
 #endif

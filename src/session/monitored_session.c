@@ -31,6 +31,8 @@ static void free_session(belay_monitored_session *session) {
     }
     bly_hooked_clean_up(&session->hooked);
     belay_session_creator_free(session->creator);
+    if (!session->graph_was_finalized) /* MS-07, BUG-61, BUG-68 */
+        bly_graph_set_finalized(session->graph, 0);
     belay_graph_free(session->graph);
     bly_free(session);
 }
@@ -88,6 +90,7 @@ belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
     }
     belay_error_clear(&session->failure);
     session->graph = bly_graph_ref(graph);
+    session->graph_was_finalized = (int)belay_graph_is_finalized(graph);
     session->recovers = !options.no_recovery;
     session->grace_secs =
         options.stop_grace_period_secs == 0 ? GRACE_SECS : options.stop_grace_period_secs;

@@ -12,7 +12,8 @@ struct belay_monitored_session {
     belay_session_creator *creator;
     bly_hooked hooked;
     bly_coordinated coordinated;
-    int is_open; /* coordinated holds a session */
+    int graph_was_finalized; /* before it was opened (MS-07) */
+    int is_open;             /* coordinated holds a session */
     int recovers;
     int gives_raw_session;
     double grace_secs;

@@ -232,7 +232,7 @@ belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
     belay_code code = scaffold->finalized ? BELAY_OK : fill_pieces(scaffold, err);
     if (code != BELAY_OK)
         return code;
-    bly_graph_finalize(scaffold->graph);
+    bly_graph_set_finalized(scaffold->graph, 1);
     scaffold->finalized = 1;
     bly_info("Graph was finalized."); /* SC-18: each time */
     return BELAY_OK;

@@ -642,6 +642,58 @@ static void test_end_reason__tells_each_end_from_the_others(void **state) {
     close_session(f);
 }
 
+/* ---- the graph, before and after ---- */
+
+static belay_code add_an_op(void *self, belay_graph *graph, belay_error *err) {
+    (void)self;
+    return belay_graph_create_global_step(graph, NULL, err);
+}
+
+static belay_code fail_begin(void *self, belay_graph *graph, belay_error *err) {
+    (void)self, (void)graph;
+    return belay_error_set(err, BELAY_INTERNAL, "the hook says no");
+}
+
+/* MS-07, BUG-61, BUG-68: as it was before, after a close and after an opening that failed, early or
+ * late. */
+static void test_graph__is_left_as_it_was_found(void **state) {
+    static const belay_hook_vtable failing = {.struct_size = sizeof failing, .begin = fail_begin};
+    fixture *f = *state;
+    counter hook = {0};
+    use_model(f, &hook);
+    assert_true(belay_graph_is_finalized(f->graph));
+    close_session(f);
+    assert_false(belay_graph_is_finalized(f->graph));
+    open_session(f); /* the same scaffold finalises it again */
+    assert_true(belay_graph_is_finalized(f->graph));
+    close_session(f);
+    scripted_fail("init", 0, BELAY_INTERNAL, "broken");
+    assert_int_equal(try_open(f), BELAY_INTERNAL);
+    assert_false(belay_graph_is_finalized(f->graph));
+    scripted_forget(NULL);
+    add_hook(f, belay_hook_new(&failing, NULL, f->err));
+    assert_int_equal(try_open(f), BELAY_INTERNAL);
+    assert_false(belay_graph_is_finalized(f->graph));
+    belay_hook_free(f->hooks[--f->hook_count]);
+    assert_ok(f, belay_scaffold_finalize(f->scaffold, f->err));
+    open_session(f);
+    close_session(f);
+    assert_true(belay_graph_is_finalized(f->graph)); /* it was finalised before */
+}
+
+/* BUG-68: what a hook added is there for the next opening. */
+static void test_graph__keeps_what_a_hook_added(void **state) {
+    static const belay_hook_vtable adding = {.struct_size = sizeof adding, .begin = add_an_op};
+    static const belay_hook_vtable failing = {.struct_size = sizeof failing, .begin = fail_begin};
+    fixture *f = *state;
+    use_graph(f, "train = NoOp()\ninit = NoOp()\ncollection init_op: init\n");
+    add_hook(f, belay_hook_new(&adding, NULL, f->err));
+    add_hook(f, belay_hook_new(&failing, NULL, f->err));
+    assert_int_equal(try_open(f), BELAY_INTERNAL);
+    assert_string_equal(belay_error_message(f->err), "the hook says no");
+    assert_non_null(belay_graph_global_step_name(f->graph));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST_WAITING(test_step_fn__runs_with_and_without_hooks),
@@ -669,6 +721,8 @@ int main(void) {
         TEST_WAITING(test_with__does_not_ask_what_happened_inside),
         TEST_WAITING(test_with__is_not_closed_from_inside),
         TEST_WAITING(test_with__passes_an_earlier_error_on),
+        TEST_WAITING(test_graph__is_left_as_it_was_found),
+        TEST_WAITING(test_graph__keeps_what_a_hook_added),
         TEST_WAITING(test_end_reason__tells_each_end_from_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
