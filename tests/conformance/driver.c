@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SECONDS_A_SCENARIO 60
+#define SECONDS_A_SCENARIO 30
 
 /* ---- codes ---- */
 
@@ -40,7 +40,7 @@ belay_code code_named(const char *name) {
 /* ---- calls ---- */
 
 static const verb *const all_verbs[] = {graph_verbs,    session_verbs,   saver_verbs, manager_verbs,
-                                        scaffold_verbs, monitored_verbs, file_verbs};
+                                        scaffold_verbs, monitored_verbs, fault_verbs, file_verbs};
 
 static verb_function find_verb(const char *name) {
     for (size_t i = 0; i < sizeof all_verbs / sizeof all_verbs[0]; i++)
@@ -83,14 +83,19 @@ json_t *perform(world *w, const json_t *given) {
     return record;
 }
 
-belay_code run_script(world *w, const json_t *calls, belay_session *session, belay_error *err) {
+belay_code run_script(world *w, const json_t *calls, int64_t time, belay_session *session,
+                      belay_error *err) {
     const json_t *given;
     size_t i;
     put(w, BORROWED_SESSION, "i", session);
+    w->depth++;
     json_array_foreach(calls, i, given) {
         const char *failure = text_in(given, "fail", NULL);
+        if ((int64_t)number_in(given, "time", (double)time) != time)
+            continue;
         if (failure) {
             happened_text("fails", json_string(failure));
+            w->depth--;
             return belay_error_set(err, code_named(failure), "the scenario says so");
         }
         json_t *record = perform(w, given);
@@ -103,6 +108,7 @@ belay_code run_script(world *w, const json_t *calls, belay_session *session, bel
         }
         json_decref(record);
     }
+    w->depth--;
     return BELAY_OK;
 }
 
@@ -215,7 +221,7 @@ static double seconds_now(void) {
 }
 
 static json_t *run_scenario(const json_t *scenario, const char *folder) {
-    world w = {folder, NULL, NULL, NULL};
+    world w = {.folder = folder};
     double started = seconds_now();
     const char *target = text_in(json_object_get(scenario, "targets"), "belay", "");
     json_t *calls = placed(json_object_get(scenario, "calls"), folder, target), *given;
@@ -229,6 +235,7 @@ static json_t *run_scenario(const json_t *scenario, const char *folder) {
                                            ? join(&w, text_in(given, "join", ""))
                                            : perform(&w, given));
     }
+    faults_clear();
     free_all(&w);
     collect_in(NULL);
     json_decref(events);
@@ -251,6 +258,12 @@ int main(int argc, char **argv) {
         return 2;
     }
     belay_log_set_callback(log_line, NULL, BELAY_LOG_INFO);
+    belay_error *err = belay_error_new();
+    if (faults_install(err) != BELAY_OK) {
+        fprintf(stderr, "%s\n", belay_error_message(err));
+        return 2;
+    }
+    belay_error_free(err);
     for (size_t i = (size_t)atol(argv[4]); i < json_array_size(plan); i++) {
         char folder[4096];
         const json_t *scenario = json_array_get(plan, i);

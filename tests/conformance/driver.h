@@ -52,12 +52,15 @@ typedef struct script {
     belay_tensor *fed[8]; /* freed with the script */
     void *kept;           /* the same */
     int64_t runs;
+    json_t *times; /* point -> how often it was reached; NULL: none was */
 } script;
 
 typedef struct world {
     const char *folder;
     object *objects; /* newest first */
     script *scripts;
+    belay_coordinator *coordinator; /* that hooks were given last */
+    int depth;                      /* of callbacks that we are in */
     belay_error *failure; /* of the last failed run of a monitored session; NULL: it went well */
 } world;
 
@@ -79,7 +82,7 @@ typedef struct verb {
 } verb;
 
 extern const verb graph_verbs[], session_verbs[], saver_verbs[], manager_verbs[], scaffold_verbs[],
-    monitored_verbs[], file_verbs[];
+    monitored_verbs[], fault_verbs[], file_verbs[];
 
 /* ---- driver.c ---- */
 
@@ -88,8 +91,10 @@ json_t *perform(world *w, const json_t *call);
 /* The name of any code, the driver's included. */
 const char *code_text(belay_code code);
 belay_code code_named(const char *name);
-/* Runs calls inside a callback, with `session` as session i; the code that the scenario says. */
-belay_code run_script(world *w, const json_t *calls, belay_session *session, belay_error *err);
+/* Runs the calls inside a callback that are for this time, or for any, with `session` as session i;
+ * the code that the scenario says. */
+belay_code run_script(world *w, const json_t *calls, int64_t time, belay_session *session,
+                      belay_error *err);
 
 /* ---- driver_world.c ---- */
 
@@ -124,6 +129,28 @@ belay_code fail(call *c, belay_code code, const char *format, ...)
 
 /* What a scaffold gives to prepare_session. */
 void scaffold_into(const belay_scaffold *from, belay_prepare_options *options);
+
+/* ---- driver_hooks.c ---- */
+
+#define HOOKS_MOST 16
+
+typedef struct hook_set {
+    belay_hook *of[HOOKS_MOST]; /* as the scenario lists them */
+    size_t count;
+    belay_hook *made[HOOKS_MOST]; /* each of them once */
+    size_t made_count;
+} hook_set;
+
+/* A call's "hooks". The caller frees them, also where this fails. */
+belay_code make_hooks(call *c, hook_set *out);
+void free_hooks(hook_set *hooks);
+
+/* ---- driver_faults.c ---- */
+
+/* Puts faults between belay and the runtime. */
+belay_code faults_install(belay_error *err);
+/* No more of them: the scenario is over. */
+void faults_clear(void);
 
 /* ---- driver_values.c ---- */
 

@@ -6,6 +6,8 @@
     before                  runs the `before` calls of WORK/plan.json, once, in WORK/before/NAME, copies what they
                             leave to WORK/python/NAME and WORK/belay/NAME, and starts servers where they are asked for
     run                     runs all scenarios in WORK/python/NAME; traces go to WORK/python.jsonl
+    as_if                   runs the scenarios that WORK/as_if.json names once more, in WORK/as_if/NAME, with the documented
+                            differences that it lists (as_if.py); traces go to WORK/as_if.jsonl
     then                    runs the `then` calls in both folders; traces go to WORK/then.jsonl
 
 A trace is one JSON object a line: name, and for each call its verb, code, result, message and the events during it
@@ -26,8 +28,10 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import tensorflow as tf
 
+import as_if
 import graphs
-import verbs_files  # these fill the table of verbs
+import verbs_faults  # these fill the table of verbs
+import verbs_files
 import verbs_graph
 import verbs_manager
 import verbs_monitored
@@ -35,7 +39,7 @@ import verbs_saver
 import verbs_session
 from world import World, perform_in_background
 
-SECONDS_A_SCENARIO = 60
+SECONDS_A_SCENARIO = 30
 
 
 class Log(logging.Handler):
@@ -63,6 +67,7 @@ class Driver:
     def __init__(self, work):
         self.work = work
         self.scenarios = []
+        self.before_folders = {}  # scenario's name -> what its `before` calls left
         self.log = Log()
 
     def graphs(self, *names):
@@ -87,6 +92,7 @@ class Driver:
             return records
         finally:
             self.log.world = None
+            verbs_faults.FAULTS.clear()
             world.close()
             os.chdir(self.work)
             faulthandler.cancel_dump_traceback_later()
@@ -104,26 +110,44 @@ class Driver:
                     if record["code"] != "OK":
                         sys.exit(f"{name}: before: {call}: {record['code']} {record['message']}")
                 made[key] = folder
+            self.before_folders[name] = folder
             for side in ("python", "belay"):
                 hand_out(folder, self.work / side / name)
             scenario["targets"] = {side: start_server() if scenario.get("server") else "" for side in ("python", "belay")}
         (self.work / "plan.json").write_text(json.dumps(self.scenarios))
 
+    def trace(self, scenario, side, out):
+        """Runs a scenario in a side's folder, and writes its trace."""
+        started = time.monotonic()
+        as_if.MATTERED.clear()
+        calls = self.perform(scenario["calls"], self.work / side / scenario["name"], scenario["targets"]["python"])
+        trace = {"name": scenario["name"], "seconds": round(time.monotonic() - started, 2), "calls": calls}
+        print(json.dumps({**trace, "mattered": sorted(as_if.MATTERED)}), file=out, flush=True)
+
     def run(self):
         with open(self.work / "python.jsonl", "w") as out:
             for scenario in self.scenarios:
-                folder = self.work / "python" / scenario["name"]
-                started = time.monotonic()
-                calls = self.perform(scenario["calls"], folder, scenario["targets"]["python"])
-                seconds = round(time.monotonic() - started, 2)
-                print(json.dumps({"name": scenario["name"], "seconds": seconds, "calls": calls}), file=out, flush=True)
+                self.trace(scenario, "python", out)
+
+    def as_if(self):
+        wanted = json.loads((self.work / "as_if.json").read_text())
+        with open(self.work / "as_if.jsonl", "w") as out:
+            for scenario in self.scenarios:
+                name = scenario["name"]
+                if name in wanted:
+                    hand_out(self.before_folders[name], self.work / "as_if" / name)
+                    as_if.IN_FORCE = as_if.KNOWN if wanted[name] == "all" else set(wanted[name])
+                    self.trace(scenario, "as_if", out)
+        as_if.IN_FORCE = set()
 
     def then(self):
         with open(self.work / "then.jsonl", "w") as out:
             for scenario in self.scenarios:
-                for side in ("python", "belay") if "then" in scenario else ():
+                for side in ("python", "belay", "as_if") if "then" in scenario else ():
+                    if not (self.work / side / scenario["name"]).exists():
+                        continue
                     folder = self.work / side / scenario["name"]
-                    calls = self.perform(scenario["then"], folder, scenario["targets"][side])
+                    calls = self.perform(scenario["then"], folder, scenario["targets"].get(side, ""))
                     print(json.dumps({"name": scenario["name"], "side": side, "calls": calls}), file=out, flush=True)
 
 

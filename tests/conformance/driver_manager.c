@@ -62,7 +62,7 @@ static belay_code called(void *self, belay_scaffold *scaffold, belay_session *se
     script *s = self;
     (void)scaffold;
     happened_text(s->label, NULL);
-    return run_script(s->world, s->given, session, err);
+    return run_script(s->world, s->given, 1, session, err);
 }
 
 static double max_wait_of(const json_t *all) {

@@ -1,181 +1,40 @@
-/* Verbs on monitored sessions, and hooks that do what a scenario says. */
+/* Verbs on monitored sessions. */
 #include "driver.h"
-
-#include <belay/hooks.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- scripted hooks ---- */
-
-/* Reports a callback, and does what the scenario wants there. */
-static belay_code at(script *s, const char *point, belay_session *session, json_t *more,
-                     belay_error *err) {
-    char label[96];
-    const json_t *failure = json_object_get(s->given, "fail");
-    snprintf(label, sizeof label, "%s.%s", s->label, point);
-    happened_text(label, more);
-    const json_t *calls = json_object_get(json_object_get(s->given, "calls"), point);
-    belay_code code = calls ? run_script(s->world, calls, session, err) : BELAY_OK;
-    if (code == BELAY_OK && strcmp(text_in(failure, "at", ""), point) == 0 &&
-        (int64_t)number_in(failure, "run", (double)s->runs) == s->runs)
-        code =
-            belay_error_set(err, code_named(text_in(failure, "code", "")), "the scenario says so");
-    return code;
-}
-
-static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
-    script *s = self;
-    s->graph = graph;
-    return at(s, "begin", NULL, NULL, err);
-}
-
-static belay_code after_create_session(void *self, belay_session *session,
-                                       belay_coordinator *coordinator, belay_error *err) {
-    (void)coordinator;
-    return at(self, "after_create_session", session, NULL, err);
-}
-
-static belay_code ask(script *s, belay_run_context *run, belay_error *err) {
-    name_list fetches = names_of(json_object_get(s->given, "fetch"));
-    belay_output output;
-    feed_set feeds;
-    belay_code code = feeds_of(s->graph, json_object_get(s->given, "feed"), &feeds, err);
-    for (size_t i = 0; code == BELAY_OK && i < fetches.count; i++) {
-        code = belay_graph_find_output(s->graph, fetches.of[i], &output, err);
-        if (code == BELAY_OK)
-            code = belay_run_context_fetch(run, output, err);
-    }
-    for (size_t i = 0; i < feeds.names.count && i < 8; i++) {
-        belay_tensor_free(s->fed[i]); /* of the run before */
-        s->fed[i] = feeds.tensors[i];
-        if (code == BELAY_OK)
-            code = belay_graph_find_output(s->graph, feeds.names.of[i], &output, err);
-        if (code == BELAY_OK)
-            code = belay_run_context_feed(run, output, s->fed[i], err);
-    }
-    return code;
-}
-
-static belay_code before_run(void *self, belay_run_context *run, belay_error *err) {
-    script *s = self;
-    s->runs++;
-    belay_code code = at(s, "before_run", belay_run_context_session(run), NULL, err);
-    if (code == BELAY_OK && (int64_t)number_in(s->given, "stop_before", -1) == s->runs)
-        belay_run_context_request_stop(run);
-    return code == BELAY_OK ? ask(s, run, err) : code;
-}
-
-static belay_code after_run(void *self, belay_run_context *run, belay_error *err) {
-    script *s = self;
-    json_t *values = json_array();
-    for (size_t i = 0; belay_run_context_value(run, i); i++)
-        json_array_append_new(values, text_of(belay_run_context_value(run, i)));
-    belay_code code = at(s, "after_run", belay_run_context_session(run), values, err);
-    if (code == BELAY_OK && (int64_t)number_in(s->given, "stop_at", -1) == s->runs)
-        belay_run_context_request_stop(run);
-    return code;
-}
-
-static belay_code end_hook(void *self, belay_session *session, belay_error *err) {
-    return at(self, "end", session, NULL, err);
-}
-
-static const belay_hook_vtable scripted = {
-    .struct_size = sizeof scripted,
-    .begin = begin,
-    .after_create_session = after_create_session,
-    .before_run = before_run,
-    .after_run = after_run,
-    .end = end_hook,
-};
-
-/* ---- shipped hooks ---- */
-
-static belay_hook *stop_at_step(call *c, const json_t *given) {
-    belay_stop_at_step_options options = BELAY_STOP_AT_STEP_OPTIONS_INIT;
-    options.num_steps = (int64_t)number_in(given, "num_steps", 0);
-    options.last_step = (int64_t)number_in(given, "last_step", 0);
-    return belay_stop_at_step_hook_new(&options, c->err);
-}
-
-static belay_hook *checkpoint_saver(call *c, const json_t *given) {
-    belay_checkpoint_saver_options options = BELAY_CHECKPOINT_SAVER_OPTIONS_INIT;
-    options.checkpoint_dir = text_in(given, "checkpoint_dir", NULL);
-    options.save_secs = number_in(given, "save_secs", 0);
-    options.save_steps = (int64_t)number_in(given, "save_steps", 0);
-    options.checkpoint_basename = text_in(given, "checkpoint_basename", NULL);
-    if (has(given, "saver"))
-        options.saver = get(c, SAVER, text_in(given, "saver", ""));
-    if (has(given, "scaffold"))
-        options.scaffold = get(c, SCAFFOLD, text_in(given, "scaffold", ""));
-    return belay_checkpoint_saver_hook_new(&options, c->err);
-}
-
-static belay_hook *nan_tensor(call *c, const json_t *given) {
-    belay_nan_tensor_options options = BELAY_NAN_TENSOR_OPTIONS_INIT;
-    options.loss_tensor = text_in(given, "tensor", NULL);
-    options.stop_on_nan_loss = json_is_false(json_object_get(given, "fail_on_nan_loss"));
-    return belay_nan_tensor_hook_new(&options, c->err);
-}
-
-static const struct shipped {
-    const char *name;
-    belay_hook *(*make)(call *c, const json_t *given);
-} shipped[] = {
-    {"stop_at_step", stop_at_step},
-    {"checkpoint_saver", checkpoint_saver},
-    {"nan_tensor", nan_tensor},
-};
-
-static belay_hook *hook_of(call *c, const json_t *given) {
-    if (has(given, "hook"))
-        return belay_hook_new(&scripted, script_new(c->world, given, text_in(given, "hook", "")),
-                              c->err);
-    for (size_t i = 0; i < sizeof shipped / sizeof shipped[0]; i++)
-        if (has(given, shipped[i].name))
-            return shipped[i].make(c, json_object_get(given, shipped[i].name));
-    fail(c, NO_VERB, "no such hook");
-    return NULL;
-}
-
 /* ---- opening ---- */
 
-#define HOOKS_MOST 16
+static belay_monitored_session *open_with(call *c, belay_graph *graph,
+                                          belay_session_creator *creator, hook_set *hooks) {
+    belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    options.creator = creator;
+    options.hooks = hooks->of;
+    options.hook_count = hooks->count;
+    belay_monitored_session *made =
+        creator ? belay_monitored_session_open(graph, &options, c->err) : NULL;
+    belay_session_creator_free(creator);
+    return made;
+}
 
-typedef struct hook_set {
-    belay_hook *of[HOOKS_MOST];
-    size_t count;
-} hook_set;
-
-static belay_code make_hooks(call *c, hook_set *out) {
-    const json_t *list = json_object_get(c->all, "hooks"), *given;
-    size_t i;
-    out->count = 0;
-    json_array_foreach(list, i, given) {
-        belay_hook *hook = hook_of(c, given);
-        if (!hook)
-            return belay_error_code(c->err);
-        out->of[out->count++] = hook;
-    }
-    return BELAY_OK;
+static belay_monitored_session *open_worker(call *c, belay_graph *graph, belay_scaffold *scaffold,
+                                            const belay_session_options *session, hook_set *hooks) {
+    belay_worker_session_creator_options options = BELAY_WORKER_SESSION_CREATOR_OPTIONS_INIT;
+    options.scaffold = scaffold;
+    options.session = session;
+    options.max_wait_secs = number_in(c->all, "max_wait_secs", 0);
+    return open_with(c, graph, belay_worker_session_creator_new(graph, &options, c->err), hooks);
 }
 
 static belay_monitored_session *open_plain(call *c, belay_graph *graph, belay_scaffold *scaffold,
                                            const belay_session_options *session, hook_set *hooks) {
-    belay_chief_session_creator_options creator_options = BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT;
-    belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
-    creator_options.scaffold = scaffold;
-    creator_options.session = session;
-    creator_options.checkpoint_dir = text_in(c->all, "checkpoint_dir", NULL);
-    options.creator = belay_chief_session_creator_new(graph, &creator_options, c->err);
-    options.hooks = hooks->of;
-    options.hook_count = hooks->count;
-    belay_monitored_session *made =
-        options.creator ? belay_monitored_session_open(graph, &options, c->err) : NULL;
-    belay_session_creator_free(options.creator);
-    return made;
+    belay_chief_session_creator_options options = BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT;
+    options.scaffold = scaffold;
+    options.session = session;
+    options.checkpoint_dir = text_in(c->all, "checkpoint_dir", NULL);
+    return open_with(c, graph, belay_chief_session_creator_new(graph, &options, c->err), hooks);
 }
 
 static belay_monitored_session *open_singular(call *c, belay_graph *graph, belay_scaffold *scaffold,
@@ -236,13 +95,13 @@ static belay_code open_monitored(call *c) {
         belay_monitored_session *made =
             strcmp(kind, "training") == 0   ? open_training(c, graph, scaffold, &session, &hooks)
             : strcmp(kind, "singular") == 0 ? open_singular(c, graph, scaffold, &session, &hooks)
+            : strcmp(kind, "worker") == 0   ? open_worker(c, graph, scaffold, &session, &hooks)
                                             : open_plain(c, graph, scaffold, &session, &hooks);
         if (made)
             put(c->world, MONITORED, main_text(c), made);
         code = made ? BELAY_OK : belay_error_code(c->err);
     }
-    for (size_t i = 0; i < hooks.count; i++)
-        belay_hook_free(hooks.of[i]);
+    free_hooks(&hooks);
     return code;
 }
 
@@ -315,6 +174,7 @@ static belay_code raw_session(call *c) {
 static belay_code end(call *c) {
     if (!get(c, MONITORED, main_text(c)))
         return NO_OBJECT;
+    c->world->coordinator = NULL;
     return belay_monitored_session_close(take(c->world, MONITORED, main_text(c)), c->err);
 }
 

@@ -21,7 +21,7 @@ static belay_code called(void *self, belay_scaffold *scaffold, belay_session *se
     snprintf(label, sizeof label, "init_fn of %s for %s", s->label,
              name_of(s->world, SCAFFOLD, scaffold));
     happened_text(label, NULL);
-    return run_script(s->world, s->given, session, err);
+    return run_script(s->world, s->given, 1, session, err);
 }
 
 /* Keeps feeds as long as the scenario. */

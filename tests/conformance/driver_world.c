@@ -112,6 +112,7 @@ void free_all(world *w) {
         w->scripts = s->next;
         for (size_t i = 0; i < sizeof s->fed / sizeof s->fed[0]; i++)
             belay_tensor_free(s->fed[i]);
+        json_decref(s->times);
         free(s->kept);
         free(s);
     }

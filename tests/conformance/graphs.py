@@ -735,3 +735,66 @@ def step_cached():
     step = tf1.train.create_global_step()
     training_util._get_or_create_global_step_read()
     step_body(step)
+
+
+# ------------------------------------------------------------------------------ monitored sessions
+
+
+def monitored(resource=True, step=True, queue=False, input_size=0):
+    """A graph whose steps and failures scenarios direct: `train` counts the step, `after` and `w_after` are read behind
+    it; x and z are for feeding, `sum` is their sum, `loss` the root of x, and `checked` fails where x is not finite. Its
+    init, ready and local init ops have those names."""
+    with tf1.variable_scope("", use_resource=resource):
+        counter = tf1.train.get_or_create_global_step() if step else variable("counted", 0, tf.int64, resource)
+    w = variable("w", [1.0, 2.0], tf.float32, resource)
+    x, z = (tf1.placeholder_with_default(tf.constant(v), [], name=n) for n, v in (("x", 5.0), ("z", 7.0)))
+    tf.add(x, z, name="sum")
+    tf.sqrt(x, name="loss")
+    tf.raw_ops.CheckNumerics(tensor=x, message="x", name="checked")
+    needs = []
+    if queue:
+        source = tf1.FIFOQueue(3, [tf.float32], shapes=[[]], shared_name="source", name="source")
+        enqueue = source.enqueue(1.0, name="enqueue")
+        tf1.train.add_queue_runner(tf1.train.QueueRunner(source, [enqueue]))
+        needs.append(source.dequeue(name="item"))
+    if input_size:
+        iterator = tf1.data.make_initializable_iterator(tf.data.Dataset.range(input_size))
+        tf1.add_to_collection(tf1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        needs.append(tf.identity(iterator.get_next(), name="item"))
+    with tf.control_dependencies(needs):
+        count = tf1.assign_add(counter, 1)
+        grow = tf1.assign_add(w, [1.0, 1.0])
+    train = tf.group(count, grow, name="train")
+    with tf.control_dependencies([train]):
+        tf.identity(counter.read_value() if resource else counter + 0, name="after")
+        tf.identity(w.read_value() if resource else w + 0.0, name="w_after")
+    tf1.add_to_collection(tf1.GraphKeys.INIT_OP, tf.group(tf1.global_variables_initializer(), name="init"))
+    tf1.add_to_collection(tf1.GraphKeys.LOCAL_INIT_OP, tf.group(tf1.tables_initializer(), name="local_init"))
+    tf1.add_to_collection(tf1.GraphKeys.READY_OP, tf1.report_uninitialized_variables(name="ready"))
+    return with_saver()
+
+
+@recipe
+def loop():
+    return monitored()
+
+
+@recipe
+def loop_ref():
+    return monitored(resource=False)
+
+
+@recipe
+def loop_no_step():
+    return monitored(step=False)
+
+
+@recipe
+def loop_queue():
+    return monitored(queue=True)
+
+
+@recipe
+def loop_input():
+    """Its input ends after four steps."""
+    return monitored(input_size=4)

@@ -10,6 +10,8 @@ lists; what is known to be wrong carries a reason ("pending"). Either must reall
 --only NAME   only scenarios whose name matches (fnmatch patterns; may be repeated)
 --list        names and rows
 --show        prints both traces of what is run
+--random SEED the scenario that this seed makes (random_scenarios.py), instead; --seeds N: N of them from there on
+--coverage    prints each (call, point, code) of an error that was raised
 --slow N      prints the N scenarios that take longest
 """
 
@@ -17,6 +19,7 @@ import argparse
 import collections
 import copy
 import fnmatch
+import itertools
 import json
 import pathlib
 import re
@@ -25,6 +28,8 @@ import signal
 import subprocess
 import sys
 import time
+
+import random_scenarios
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -56,10 +61,56 @@ def load_scenarios():
     found = []
     for path in sorted(HERE.glob("scenarios/*.json")):
         try:
-            found += json.loads(path.read_text())
+            for given in json.loads(path.read_text()):
+                found += expanded(given)
         except json.JSONDecodeError as error:
             sys.exit(f"{path}: {error}")
     return found
+
+
+CODES = (
+    "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
+    "UNAUTHENTICATED STOPPED NAN_LOSS"
+).split()
+PREEMPTIONS, CLEAN_ENDS = ["ABORTED", "UNAVAILABLE"], ["OUT_OF_RANGE", "STOPPED"]
+CODE_SETS = {
+    "all codes": CODES,
+    "preemptions": PREEMPTIONS,
+    "clean ends": CLEAN_ENDS,
+    "errors": [c for c in CODES if c not in PREEMPTIONS + CLEAN_ENDS],
+    "no preemptions": [c for c in CODES if c not in PREEMPTIONS],
+}
+
+
+def expanded(scenario):
+    """The scenarios that one with "for" stands for: one for each choice of its values."""
+    if "for" not in scenario:
+        return [scenario]
+    choices = {key: CODE_SETS.get(v, v) if isinstance(v, str) else v for key, v in scenario["for"].items()}
+    made = []
+    for values in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, values))
+        one = substituted({k: v for k, v in scenario.items() if k != "for"}, chosen)
+        one["name"] = "_".join([scenario["name"]] + [re.sub(r"\W+", "_", str(v)).strip("_").lower() for v in values])
+        one["template"] = scenario["name"]
+        made.append(one)
+    return made
+
+
+def substituted(value, chosen):
+    """"{key}" alone becomes the chosen value, whatever its type; within a text its text."""
+    if isinstance(value, str):
+        for key, v in chosen.items():
+            if value == f"{{{key}}}":
+                return v
+            value = value.replace(f"{{{key}}}", str(v))
+        return value
+    if isinstance(value, list):
+        return [substituted(v, chosen) for v in value]
+    if isinstance(value, dict):
+        return {substituted(k, chosen): substituted(v, chosen) for k, v in value.items()}
+    return value
 
 
 def documented():
@@ -79,14 +130,14 @@ def check_scenarios(scenarios):
     errors += [f"{name}: there are {n} scenarios of this name" for name, n in names.items() if n > 1]
     ids = documented()
     for s in scenarios:
-        if unknown := set(s) - {"name", "rows", "graph", "before", "calls", "then", "pending", "server", "note"}:
+        if unknown := set(s) - {"name", "rows", "graph", "before", "calls", "then", "pending", "server", "note", "as_if", "template"}:
             errors.append(f"{s['name']}: unknown {sorted(unknown)}")
         if not s.get("rows") or not s.get("calls"):
             errors.append(f"{s['name']}: no rows, or no calls")
-        for call in s.get("calls", []) + s.get("then", []):
-            for row in call.get("deviates", []):
-                if row not in ids:
-                    errors.append(f"{s['name']}: docs/deviations.md has no line for {row}")
+        rows = [row for call in s.get("calls", []) + s.get("then", []) for row in call.get("deviates", [])]
+        for row in rows + s.get("as_if", []):
+            if row not in ids:
+                errors.append(f"{s['name']}: docs/deviations.md has no line for {row}")
     return errors
 
 
@@ -166,8 +217,8 @@ def run_belay(driver, work, plan):
     return read_traces(traces), died
 
 
-def read_traces(path):
-    return {t["name"]: t["calls"] for t in map(json.loads, path.read_text().splitlines())}
+def read_traces(path, what="calls"):
+    return {t["name"]: t[what] for t in map(json.loads, path.read_text().splitlines())}
 
 
 def add_then(traces, path, side):
@@ -272,6 +323,20 @@ class Report:
         self.errors = []
         self.deviating = self.pending = self.unexplained = 0
 
+    def as_if(self, scenarios, traces, mattered):
+        """What is said to differ must: each id in some scenario of a template."""
+        said, seen = collections.defaultdict(set), collections.defaultdict(set)
+        for s in scenarios:
+            name, group = s["name"], s.get("template", s["name"])
+            said[group].update(s.get("as_if", []))
+            if "as_if" in s and name in traces["as_if"]:
+                if differences(traces["python"][name], traces["as_if"][name]):
+                    self.deviating += 1
+                    seen[group].update(mattered[name])
+        for group, ids in said.items():
+            if ids - seen[group]:
+                self.errors.append(f"{group}: is said to differ ({', '.join(sorted(ids - seen[group]))}), and does not")
+
     def scenario(self, scenario, found, calls, messages):
         """Sorts a scenario's differences into documented, pending and unexplained ones."""
         name, pending = scenario["name"], scenario.get("pending")
@@ -343,9 +408,9 @@ def corruptions(record, events):
             yield {**record, "events": events[: i - 1] + [event, events[i - 1]] + events[i + 1 :]}
 
 
-def self_test(scenarios, sides, traces, limit=60):
+def self_test(scenarios, runs, limit=60):
     """Changes belay's raw traces one thing at a time; each change must be seen. Gives what was not."""
-    missed, kinds, tried = [], set(), 0
+    missed, kinds, tried, sides, traces = [], set(), 0, runs.sides, runs.raw
     for s in scenarios:
         name, calls = s["name"], compared_calls(s)
         if s.get("pending") or name not in traces["belay"]:
@@ -353,7 +418,8 @@ def self_test(scenarios, sides, traces, limit=60):
         for i, record in enumerate(traces["belay"][name]):
             if calls[i].get("deviates"):
                 continue
-            python = sides["python"].comparable(traces["python"][name][i], calls[i], name)
+            side = "as_if" if name in traces["as_if"] else "python"
+            python = sides[side].comparable(traces[side][name][i], calls[i], name)
             if differences([python], [sides["belay"].comparable(record, calls[i], name)]):
                 continue  # it is wrong as it is
             for n, wrong in enumerate(corruptions(record, sides["belay"].compared_events(record, name))):
@@ -379,6 +445,26 @@ def duplicates(scenarios, traces):
         seen.setdefault(key, s["name"])
 
 
+def coverage(scenarios, traces):
+    """(call, point, code) for each error that a scenario raised: the call that ran when it was; for one that another
+    thread raised, the first call that had it to tell."""
+    found = set()
+    for s in scenarios:
+        waiting = []  # raised by another thread
+        for call, record in zip(compared_calls(s), traces.get(s["name"], [])):
+            verb, result = record["verb"], record["result"]
+            if verb in ("report", "loop", "fault") and isinstance(call.get("code", call[verb]), str):
+                waiting.append((f"{verb} {call[verb]}" if verb == "fault" else verb, call.get("code", call[verb])))
+            told = {record["code"], result.get("code") if isinstance(result, dict) else None}
+            for event in record["events"]:
+                if event[0] == "raises":
+                    found.add((verb, event[1], event[2]))
+                if event[0] == "call" and event[1] in ("report", "loop"):
+                    found.add((verb, f"{event[1]} in a callback", ""))
+            found.update((verb, point, code) for point, code in waiting if code in told)
+    return found
+
+
 def useless_questions(scenarios, traces):
     """What Python's message does not say is no question to belay."""
     for s in scenarios:
@@ -390,48 +476,143 @@ def useless_questions(scenarios, traces):
                 yield f"{s['name']}: call {i} ({record['verb']}) is not what was meant: {record['code']} in Python"
 
 
+class Traces:
+    """Scenarios run on both sides, and once more as if documented differences were TensorFlow's behaviour."""
+
+    def __init__(self, work, driver, scenarios, as_if):
+        """`as_if` gives, of these traces, the scenarios to run once more, with ids or "all"."""
+        self.work, self.scenarios = work, scenarios
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        plan, graphs = plan_of(scenarios, work / "graphs")
+        (work / "plan.json").write_text(json.dumps(plan))
+        python = Python(work)
+        python.do("graphs", *graphs)
+        python.do("before")
+        targets = {s["name"]: s["targets"] for s in json.loads((work / "plan.json").read_text())}
+        self.sides = {name: Side(name, work, targets) for name in ("python", "belay", "as_if")}
+        self.raw = {}
+        python.start("run")
+        self.raw["belay"], self.died = run_belay(driver, work, plan)
+        python.finish("run")
+        self.raw["python"] = read_traces(work / "python.jsonl")
+        (work / "as_if.json").write_text(json.dumps(as_if(self)))
+        python.do("as_if")
+        self.raw["as_if"] = read_traces(work / "as_if.jsonl")
+        self.mattered = read_traces(work / "as_if.jsonl", "mattered")
+        python.do("then")
+        python.process.stdin.close()
+        python.process.wait()
+        for side in self.raw:
+            add_then(self.raw[side], work / "then.jsonl", side)
+
+    def comparable(self, side, scenario):
+        name = scenario["name"]
+        if name not in self.raw[side]:
+            return None
+        calls = zip(self.raw[side][name], compared_calls(scenario))
+        return [self.sides[side].comparable(record, call, name) for record, call in calls]
+
+    def differ(self, scenario, side="python"):
+        """What of belay's trace differs from this side's."""
+        return differences(self.comparable(side, scenario), self.comparable("belay", scenario))
+
+    def messages(self, scenario, side):
+        return [r["message"] for r in self.raw[side][scenario["name"]]]
+
+    def reference(self, scenario):
+        """The side that belay must be equal to."""
+        return "as_if" if scenario["name"] in self.raw["as_if"] else "python"
+
+
 def run(arguments, scenarios):
     work = pathlib.Path(arguments.work).resolve()
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    plan, graphs = plan_of(scenarios, work / "graphs")
-    (work / "plan.json").write_text(json.dumps(plan))
-    python = Python(work)
-    python.do("graphs", *graphs)
-    python.do("before")
-    python.start("run")
-    belay, died = run_belay(arguments.driver, work, plan)
-    python.finish("run")
-    python.do("then")
-    targets = {s["name"]: s["targets"] for s in json.loads((work / "plan.json").read_text())}
-    python.process.stdin.close()
-    raw = {"python": read_traces(work / "python.jsonl"), "belay": belay}
-    for side in raw:
-        add_then(raw[side], work / "then.jsonl", side)
-    sides = {name: Side(name, work, targets) for name in raw}
+    listed = {s["name"]: s["as_if"] for s in scenarios if "as_if" in s}
+    traces = Traces(work, arguments.driver, scenarios, lambda _: listed)
     report = Report()
-    comparable = {"python": {}, "belay": {}}
+    comparable = {side: {s["name"]: traces.comparable(side, s) for s in scenarios if s["name"] in traces.raw[side]}
+                  for side in traces.raw}
     for s in scenarios:
         name, calls = s["name"], compared_calls(s)
-        for side in raw:
-            if name in raw[side]:
-                comparable[side][name] = [
-                    sides[side].comparable(r, c, name) for r, c in zip(raw[side][name], calls)
-                ]
-        if name in died:
-            report.lines.append(f"{name}: belay's driver: {died[name]}")
+        if name in traces.died:
+            report.lines.append(f"{name}: belay's driver: {traces.died[name]}")
             report.unexplained += 1
             continue
-        messages = [[r["message"] for r in raw[side][name]] for side in ("python", "belay")]
-        report.scenario(s, differences(comparable["python"][name], comparable["belay"][name]), calls, messages)
+        reference = traces.reference(s)
+        messages = [traces.messages(s, side) for side in (reference, "belay")]
+        report.scenario(s, traces.differ(s, reference), calls, messages)
         if arguments.show:
-            show(name, calls, comparable, raw)
+            show(name, calls, comparable, traces.raw)
+    report.as_if(scenarios, comparable, traces.mattered)
+    report.coverage = coverage(scenarios, comparable["python"])
     report.errors += duplicates(scenarios, comparable["python"])
     report.errors += useless_questions(scenarios, comparable["python"])
     slowest(work, arguments.slow)
-    missed, tried, kinds = self_test(scenarios, sides, raw)
+    missed, tried, kinds = self_test(scenarios, traces)
     report.errors += missed
     return report, tried, kinds
+
+
+# -------------------------------------------------------------------------------------------- random
+
+SEEDS_A_PROCESS = 250
+
+
+def random_run(arguments):
+    """Random scenarios: each seed's trace is Python's, or foretold by documented differences."""
+    work = pathlib.Path(arguments.work).resolve()
+    started, first, count = time.monotonic(), arguments.random, arguments.seeds
+    explained, unexplained, tried, missed, mattered = 0, 0, 0, [], collections.Counter()
+    seen, deviations = set(), documented()
+    for start in range(first, first + count, SEEDS_A_PROCESS):
+        seeds = range(start, min(start + SEEDS_A_PROCESS, first + count))
+        scenarios = [random_scenarios.scenario(seed) for seed in seeds]
+
+        def differing(traces):
+            return {s["name"]: "all" for s in scenarios if s["name"] not in traces.died and traces.differ(s)}
+
+        traces = Traces(work, arguments.driver, scenarios, differing)
+        for s in scenarios:
+            seen.add(json.dumps(traces.comparable("python", s)))
+            why = unexplained_in(traces, s, deviations)
+            unexplained += bool(why)
+            for line in why:
+                print(f"{s['name']}: {line}")
+            if why:
+                print(f"{s['name']}: {json.dumps(s)}")
+            elif s["name"] in traces.raw["as_if"]:
+                explained += 1
+                mattered.update(traces.mattered[s["name"]])
+            if arguments.show:
+                sides = {side: {s["name"]: traces.comparable(side, s)} for side in traces.raw if s["name"] in traces.raw[side]}
+                show(s["name"], compared_calls(s), sides, traces.raw)
+        if start == first:
+            not_seen, tried, _ = self_test(scenarios[:100], traces)
+            missed += not_seen
+        if count > SEEDS_A_PROCESS:
+            print(f"   seeds {first} to {seeds[-1]}: {unexplained} unexplained ({time.monotonic() - started:.0f} s)", flush=True)
+    for line in missed:
+        print(f"error: {line}")
+    print("as if: " + ", ".join(f"{row} {n}" for row, n in sorted(mattered.items())))
+    print(f"self-test: {tried} changed values, {'all seen' if not missed else 'failed'}")
+    print(f"{count} seeds from {first}, {len(seen)} different traces, {explained} deviate as foretold, "
+          f"{unexplained} unexplained ({time.monotonic() - started:.0f} s)")
+    return not (unexplained or missed)
+
+
+def unexplained_in(traces, scenario, deviations):
+    """Sentences on what nothing explains in a random scenario."""
+    name = scenario["name"]
+    if name in traces.died:
+        return [f"belay's driver: {traces.died[name]}"]
+    if name not in traces.raw["as_if"]:
+        return []
+    calls = compared_calls(scenario)
+    found = [f"call {i} ({next(iter(calls[i]))}) {part}: python {short(p)}, belay {short(b)}"
+             for i, part, p, b in traces.differ(scenario, "as_if")]
+    if found:
+        return found
+    return [f"docs/deviations.md has no line for {row}" for row in traces.mattered[name] if row not in deviations]
 
 
 def slowest(work, count):
@@ -446,7 +627,7 @@ def show(name, calls, comparable, raw):
     print(f"== {name}")
     for i, call in enumerate(calls):
         print(f"  {i} {json.dumps(call)}")
-        for side in ("python", "belay"):
+        for side in [side for side in comparable if name in comparable[side]]:
             record = {k: v for k, v in comparable[side][name][i].items() if v not in (None, [], {}, "") and k != "verb"}
             message = raw[side][name][i]["message"]
             print(f"      {side:7}{json.dumps(record, ensure_ascii=False)}{'  ' + repr(message[:300]) if message else ''}")
@@ -459,8 +640,13 @@ def main():
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--random", type=int, metavar="SEED")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N")
+    parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--slow", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
+    if arguments.random is not None:
+        sys.exit(0 if random_run(arguments) else 1)
     scenarios = load_scenarios()
     errors = check_scenarios(scenarios)
     if arguments.only:
@@ -477,6 +663,10 @@ def main():
     errors += report.errors
     for line in report.lines + [f"error: {e}" for e in errors]:
         print(line)
+    print(f"{len(report.coverage)} distinct (call, point, code) of errors that were raised")
+    if arguments.coverage:
+        for triple in sorted(report.coverage):
+            print("  " + ", ".join(triple))
     print(f"self-test: {tried} changed values in {len(kinds)} kinds of calls, all seen" if not any(
         e.startswith("self-test") for e in errors) else "self-test: failed")
     print(

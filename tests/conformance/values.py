@@ -52,15 +52,20 @@ def code_of(error):
     return f"PYTHON {type(error).__name__}"
 
 
-def raise_code(code):
-    """Raises what has this code: in callbacks that fail as the scenario says."""
+def exception_of(code):
+    """What Python raises that has this code."""
     if code in CODES:
-        raise errors.exception_type_from_error_code(CODES.index(code))(None, None, f"the scenario says {code}")
+        return errors.exception_type_from_error_code(CODES.index(code))(None, None, f"the scenario says {code}")
     if code == "STOPPED":
-        raise StopIteration
+        return StopIteration()
     if code == "NAN_LOSS":
-        raise basic_session_run_hooks.NanLossDuringTrainingError
+        return basic_session_run_hooks.NanLossDuringTrainingError()
     raise KeyError(code)
+
+
+def raise_code(code):
+    """In callbacks that fail as the scenario says."""
+    raise exception_of(code)
 
 
 # ------------------------------------------------------------------------------------------- values
@@ -115,7 +120,7 @@ def literal(spec, dtype=None):
 
 
 def listed(value):
-    return value if isinstance(value, list) else [value] if value else []
+    return value if isinstance(value, list) else [value] if value else []  # neither None nor "" is anything
 
 
 def feeds_of(graph, given):

@@ -1,93 +1,16 @@
-"""Verbs on monitored sessions, and hooks that do what a scenario says."""
+"""Verbs on monitored sessions."""
 
+import contextlib
 import sys
 
 import tensorflow as tf
 
-from values import NoObject, config_of, feeds_of, listed, raise_code, text_of
+import as_if
+from hooks import hooks_of
+from values import NoObject, config_of, feeds_of, listed, text_of
 from world import verb
 
 tf1 = tf.compat.v1
-
-
-class ScriptedHook(tf1.train.SessionRunHook):
-    """A hook that reports its callbacks and does what a scenario says."""
-
-    def __init__(self, world, script):
-        self.world, self.name = world, script["hook"]
-        self.script = script
-        self.runs = 0
-
-    def _at(self, point, session=None, more=None):
-        self.world.events.append([f"{self.name}.{point}"] + ([more] if more is not None else []))
-        calls = self.script.get("calls", {}).get(point)
-        if calls:
-            self.world.script(calls, session)
-        fail = self.script.get("fail", {})
-        if fail.get("at") == point and fail.get("run", self.runs) == self.runs:
-            raise_code(fail["code"])
-
-    def begin(self):
-        self.graph = tf1.get_default_graph()
-        self._at("begin")
-
-    def after_create_session(self, session, coord):
-        self._at("after_create_session", session)
-
-    def before_run(self, run_context):
-        self.runs += 1
-        self._at("before_run", run_context.session)
-        if self.script.get("stop_before") == self.runs:
-            run_context.request_stop()
-        fetches = listed(self.script.get("fetch"))
-        feeds = feeds_of(self.graph, self.script.get("feed"))
-        if not fetches and not feeds:
-            return None
-        return tf1.train.SessionRunArgs([self.graph.get_tensor_by_name(f) for f in fetches], feeds)
-
-    def after_run(self, run_context, run_values):
-        self._at("after_run", run_context.session, [text_of(v) for v in run_values.results or []])
-        if self.script.get("stop_at") == self.runs:
-            run_context.request_stop()
-
-    def end(self, session):
-        self._at("end", session)
-
-
-def shipped_stop_at_step(w, options):
-    return tf1.train.StopAtStepHook(**options)
-
-
-def shipped_checkpoint_saver(w, options):
-    options = dict(options)
-    if "saver" in options:
-        options["saver"] = w.get("saver", options["saver"])
-    if "scaffold" in options:
-        options["scaffold"] = w.get("scaffold", options["scaffold"])
-    return tf1.train.CheckpointSaverHook(**options)
-
-
-def shipped_nan_tensor(w, options):
-    options = dict(options)
-    graph = w.get("graph", "g")
-    tensor = graph.get_tensor_by_name(options.pop("tensor"))
-    return tf1.train.NanTensorHook(tensor, **options)
-
-
-# A hook that TensorFlow ships is {"NAME": {its arguments}}; a hook for each name that scenarios use.
-SHIPPED = {
-    "stop_at_step": shipped_stop_at_step,
-    "checkpoint_saver": shipped_checkpoint_saver,
-    "nan_tensor": shipped_nan_tensor,
-}
-
-
-def hooks_of(w, given):
-    hooks = []
-    for script in given or []:
-        kind = next(iter(script))
-        hooks.append(ScriptedHook(w, script) if kind == "hook" else SHIPPED[kind](w, script[kind]))
-    return hooks
 
 
 TRAINING_OPTIONS = (
@@ -98,7 +21,7 @@ TRAINING_OPTIONS = (
 
 @verb
 def monitored(w, name, call):
-    """kind: plain (the default), singular, or training."""
+    """kind: plain (the default), singular, worker, or training."""
     kind = call.get("kind", "plain")
     w.put("monitored", name, None)
     made = w.get("scaffold", call["scaffold"]) if "scaffold" in call else None
@@ -112,6 +35,10 @@ def monitored(w, name, call):
         elif kind == "singular":
             options.update(scaffold=made, master=call.get("target", ""), checkpoint_dir=call.get("checkpoint_dir"))
             session = tf1.train.SingularMonitoredSession(config=config_of(call.get("config")), **options)
+        elif kind == "worker":
+            more = {"max_wait_secs": call["max_wait_secs"]} if "max_wait_secs" in call else {}
+            creator = tf1.train.WorkerSessionCreator(made, call.get("target", ""), config_of(call.get("config")), **more)
+            session = tf1.train.MonitoredSession(creator, **options)
         else:
             creator = tf1.train.ChiefSessionCreator(
                 made, call.get("target", ""), config_of(call.get("config")), call.get("checkpoint_dir")
@@ -136,27 +63,37 @@ def train(w, targets, call):
     result = []
     feeds = feeds_of(session.graph, call.get("feed"))
     for _ in range(call.get("times", 1)):
-        if session.should_stop() and not call.get("even_if_stopped"):
-            break
-        try:
-            with session.graph.as_default():  # in which a new session's scaffold is finalised
-                values = session.run(fetches + listed(targets), feeds)
-        except BaseException:
-            w.failures[name] = sys.exc_info()
-            raise
+        with failing(w, name), session.graph.as_default():  # in which a new session is made
+            if session.should_stop() and not call.get("even_if_stopped"):
+                break
+            values = session.run(fetches + listed(targets), feeds)
         w.failures.pop(name, None)
         result.append([text_of(v) for v in values[: len(fetches)]])
     return result
 
 
+@contextlib.contextmanager
+def failing(w, name):
+    """What is raised in a with-block is what the block's end is given."""
+    try:
+        yield
+    except BaseException:
+        w.failures[name] = sys.exc_info()
+        raise
+
+
 @verb
 def should_stop(w, name, call):
-    return bool(monitored_session(w, name).should_stop())
+    session = monitored_session(w, name)
+    with failing(w, name), session.graph.as_default():
+        return bool(session.should_stop())
 
 
 @verb
 def request_stop(w, name, call):
-    monitored_session(w, name)._coordinated_creator.coord.request_stop()
+    session = monitored_session(w, name)
+    session._coordinated_creator.coord.request_stop()
+    session._sess.stop_asked = True
 
 
 @verb
@@ -169,7 +106,22 @@ def end(w, name, call):
     """Leaves the with-block: after the failure of the last run, if it failed, and then that failure goes on."""
     session = monitored_session(w, name)
     w.objects["monitored", name] = None
-    failure = w.failures.pop(name, (None, None, None))
-    swallowed = session.__exit__(*failure)
+    try:
+        leave(w, name, session)
+    finally:
+        w.coordinator = None
+
+
+def leave(w, name, session):
+    failure = w.failures.pop(name, None)
+    if failure is None and as_if.failure_of(session) is not None:  # should_stop kept it
+        failure = type(session.failure), session.failure, None
+    failure = failure or (None, None, None)
+    try:
+        swallowed = session.__exit__(*failure)
+    except BaseException:
+        if failure[1] is not None and not isinstance(failure[1], as_if.CLEAN) and as_if.differs("BUG-03"):
+            raise failure[1]
+        raise
     if failure[1] is not None and not swallowed:
         raise failure[1]

@@ -27,7 +27,8 @@ class World:
         self.metas = {}  # graph's name -> its MetaGraphDef
         self.names = {}  # graph's name -> names of the ops that it was loaded with
         self.failures = {}  # monitored session's name -> exc_info of the run that failed
-        self.swallow = False
+        self.coordinator = None  # that hooks were given last
+        self.depth = 0  # of callbacks that we are in
 
     def get(self, kind, name):
         if (kind, name) not in self.objects:
@@ -73,13 +74,17 @@ class World:
     def script(self, calls, session):
         """Calls inside a callback; `session` is what it was given, by the name i. Raises what a call says."""
         self.put("session", "i", session)
-        for call in calls or []:
-            if "fail" in call:
-                self.events.append(["fails", call["fail"]])
-                raise_code(call["fail"])
-            record = self.perform(call)
-            self.events.append(["call", record["verb"], record["code"], record["result"]])
-            self.events.extend(record["events"])
+        self.depth += 1
+        try:
+            for call in calls or []:
+                if "fail" in call:
+                    self.events.append(["fails", call["fail"]])
+                    raise_code(call["fail"])
+                record = self.perform(call)
+                self.events.append(["call", record["verb"], record["code"], record["result"]])
+                self.events.extend(record["events"])
+        finally:
+            self.depth -= 1
 
     def close(self):
         for (kind, _), value in self.objects.items():

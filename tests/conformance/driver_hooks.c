@@ -1,0 +1,249 @@
+/* Hooks and listeners that do what a scenario says, and the hooks that TensorFlow ships. */
+#include "driver.h"
+
+#include <belay/hooks.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- scripts ---- */
+
+/* Whether `number` is among what the scenario gives: a number, or several. */
+static int is_among(const json_t *given, int64_t number) {
+    const json_t *item;
+    size_t i;
+    if (json_is_integer(given))
+        return json_integer_value(given) == number;
+    json_array_foreach(given, i, item) {
+        if (json_integer_value(item) == number)
+            return 1;
+    }
+    return 0;
+}
+
+static int stops(const script *s, const char *key) {
+    return is_among(json_object_get(s->given, key), s->runs);
+}
+
+/* How often this point was reached, with this time. */
+static int64_t count_time(script *s, const char *point) {
+    json_t *count = json_object_get(s->times, point);
+    if (!s->times)
+        s->times = json_object();
+    if (!count)
+        json_object_set_new(s->times, point, count = json_integer(0));
+    json_integer_set(count, json_integer_value(count) + 1);
+    return json_integer_value(count);
+}
+
+static belay_code fail_as(const script *s, const json_t *failure, const char *point, int64_t time,
+                          belay_error *err) {
+    const char *code = text_in(failure, "code", "");
+    if (strcmp(text_in(failure, "at", ""), point) != 0 ||
+        (int64_t)number_in(failure, "run", (double)s->runs) != s->runs ||
+        (int64_t)number_in(failure, "time", (double)time) != time)
+        return BELAY_OK;
+    happened(json_pack("[s, s, s]", "raises", point, code));
+    return belay_error_set(err, code_named(code), "the scenario says so");
+}
+
+/* Reports a callback, and does what the scenario wants there. */
+static belay_code at(script *s, const char *point, belay_session *session, json_t *more,
+                     belay_error *err) {
+    char label[96];
+    const json_t *failures = json_object_get(s->given, "fail"), *failure;
+    size_t i;
+    snprintf(label, sizeof label, "%s.%s", s->label, point);
+    happened_text(label, more);
+    const json_t *calls = json_object_get(json_object_get(s->given, "calls"), point);
+    int64_t time = count_time(s, point);
+    belay_code code = calls ? run_script(s->world, calls, time, session, err) : BELAY_OK;
+    if (code == BELAY_OK && json_is_object(failures))
+        code = fail_as(s, failures, point, time, err);
+    json_array_foreach(failures, i, failure) {
+        if (code == BELAY_OK)
+            code = fail_as(s, failure, point, time, err);
+    }
+    return code;
+}
+
+/* ---- scripted hooks ---- */
+
+static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
+    script *s = self;
+    s->graph = graph;
+    return at(s, "begin", NULL, NULL, err);
+}
+
+static belay_code after_create_session(void *self, belay_session *session,
+                                       belay_coordinator *coordinator, belay_error *err) {
+    ((script *)self)->world->coordinator = coordinator;
+    return at(self, "after_create_session", session, NULL, err);
+}
+
+static belay_code ask(script *s, belay_run_context *run, belay_error *err) {
+    name_list fetches = names_of(json_object_get(s->given, "fetch"));
+    belay_output output;
+    feed_set feeds;
+    belay_code code = feeds_of(s->graph, json_object_get(s->given, "feed"), &feeds, err);
+    for (size_t i = 0; code == BELAY_OK && i < fetches.count; i++) {
+        code = belay_graph_find_output(s->graph, fetches.of[i], &output, err);
+        if (code == BELAY_OK)
+            code = belay_run_context_fetch(run, output, err);
+    }
+    for (size_t i = 0; i < feeds.names.count && i < 8; i++) {
+        belay_tensor_free(s->fed[i]); /* of the run before */
+        s->fed[i] = feeds.tensors[i];
+        if (code == BELAY_OK)
+            code = belay_graph_find_output(s->graph, feeds.names.of[i], &output, err);
+        if (code == BELAY_OK)
+            code = belay_run_context_feed(run, output, s->fed[i], err);
+    }
+    return code;
+}
+
+static belay_code before_run(void *self, belay_run_context *run, belay_error *err) {
+    script *s = self;
+    s->runs++;
+    belay_code code = at(s, "before_run", belay_run_context_session(run), NULL, err);
+    if (code == BELAY_OK && stops(s, "stop_before"))
+        belay_run_context_request_stop(run);
+    return code == BELAY_OK ? ask(s, run, err) : code;
+}
+
+static belay_code after_run(void *self, belay_run_context *run, belay_error *err) {
+    script *s = self;
+    json_t *values = json_array();
+    for (size_t i = 0; belay_run_context_value(run, i); i++)
+        json_array_append_new(values, text_of(belay_run_context_value(run, i)));
+    belay_code code = at(s, "after_run", belay_run_context_session(run), values, err);
+    if (code == BELAY_OK && stops(s, "stop_at"))
+        belay_run_context_request_stop(run);
+    return code;
+}
+
+static belay_code end_hook(void *self, belay_session *session, belay_error *err) {
+    return at(self, "end", session, NULL, err);
+}
+
+static const belay_hook_vtable scripted = {
+    .struct_size = sizeof scripted,
+    .begin = begin,
+    .after_create_session = after_create_session,
+    .before_run = before_run,
+    .after_run = after_run,
+    .end = end_hook,
+};
+
+/* ---- scripted listeners ---- */
+
+static belay_code listener_begin(void *self, belay_error *err) {
+    return at(self, "listener_begin", NULL, NULL, err);
+}
+
+static belay_code before_save(void *self, belay_session *session, int64_t global_step,
+                              belay_error *err) {
+    ((script *)self)->runs++;
+    return at(self, "before_save", session, json_integer(global_step), err);
+}
+
+static belay_code after_save(void *self, belay_session *session, int64_t global_step,
+                             uint32_t *stop, belay_error *err) {
+    belay_code code = at(self, "after_save", session, json_integer(global_step), err);
+    *stop = code == BELAY_OK && stops(self, "stop_at");
+    return code;
+}
+
+static belay_code listener_end(void *self, belay_session *session, int64_t global_step,
+                               belay_error *err) {
+    return at(self, "listener_end", session, json_integer(global_step), err);
+}
+
+static const belay_checkpoint_listener_vtable scripted_listener = {
+    sizeof scripted_listener, listener_begin, before_save, after_save, listener_end, NULL};
+
+#define LISTENERS_MOST 4
+
+static size_t listeners_of(call *c, const json_t *given, belay_checkpoint_listener *out) {
+    const json_t *item;
+    size_t i, count = 0;
+    json_array_foreach(given, i, item) {
+        if (count < LISTENERS_MOST)
+            out[count++] = (belay_checkpoint_listener){
+                &scripted_listener, script_new(c->world, item, text_in(item, "hook", ""))};
+    }
+    return count;
+}
+
+/* ---- shipped hooks ---- */
+
+static belay_hook *stop_at_step(call *c, const json_t *given) {
+    belay_stop_at_step_options options = BELAY_STOP_AT_STEP_OPTIONS_INIT;
+    options.num_steps = (int64_t)number_in(given, "num_steps", 0);
+    options.last_step = (int64_t)number_in(given, "last_step", 0);
+    return belay_stop_at_step_hook_new(&options, c->err);
+}
+
+static belay_hook *checkpoint_saver(call *c, const json_t *given) {
+    belay_checkpoint_saver_options options = BELAY_CHECKPOINT_SAVER_OPTIONS_INIT;
+    options.checkpoint_dir = text_in(given, "checkpoint_dir", NULL);
+    options.save_secs = number_in(given, "save_secs", 0);
+    options.save_steps = (int64_t)number_in(given, "save_steps", 0);
+    options.checkpoint_basename = text_in(given, "checkpoint_basename", NULL);
+    if (has(given, "saver"))
+        options.saver = get(c, SAVER, text_in(given, "saver", ""));
+    if (has(given, "scaffold"))
+        options.scaffold = get(c, SCAFFOLD, text_in(given, "scaffold", ""));
+    belay_checkpoint_listener listeners[LISTENERS_MOST];
+    options.listener_count = listeners_of(c, json_object_get(given, "listeners"), listeners);
+    options.listeners = listeners;
+    return belay_checkpoint_saver_hook_new(&options, c->err);
+}
+
+static belay_hook *nan_tensor(call *c, const json_t *given) {
+    belay_nan_tensor_options options = BELAY_NAN_TENSOR_OPTIONS_INIT;
+    options.loss_tensor = text_in(given, "tensor", NULL);
+    options.stop_on_nan_loss = json_is_false(json_object_get(given, "fail_on_nan_loss"));
+    return belay_nan_tensor_hook_new(&options, c->err);
+}
+
+static const struct shipped {
+    const char *name;
+    belay_hook *(*make)(call *c, const json_t *given);
+} shipped[] = {
+    {"stop_at_step", stop_at_step},
+    {"checkpoint_saver", checkpoint_saver},
+    {"nan_tensor", nan_tensor},
+};
+
+static belay_hook *make_hook(call *c, const json_t *given) {
+    if (has(given, "hook"))
+        return belay_hook_new(&scripted, script_new(c->world, given, text_in(given, "hook", "")),
+                              c->err);
+    for (size_t i = 0; i < sizeof shipped / sizeof shipped[0]; i++)
+        if (has(given, shipped[i].name))
+            return shipped[i].make(c, json_object_get(given, shipped[i].name));
+    fail(c, NO_VERB, "no such hook");
+    return NULL;
+}
+
+belay_code make_hooks(call *c, hook_set *out) {
+    const json_t *list = json_object_get(c->all, "hooks"), *given;
+    size_t i;
+    *out = (hook_set){{NULL}, 0, {NULL}, 0};
+    json_array_foreach(list, i, given) {
+        size_t again = (size_t)number_in(given, "again", HOOKS_MOST);
+        belay_hook *hook = again < out->count ? out->of[again] : make_hook(c, given);
+        if (!hook)
+            return belay_error_code(c->err);
+        if (again >= out->count)
+            out->made[out->made_count++] = hook;
+        out->of[out->count++] = hook;
+    }
+    return BELAY_OK;
+}
+
+void free_hooks(hook_set *hooks) {
+    for (size_t i = 0; i < hooks->made_count; i++)
+        belay_hook_free(hooks->made[i]);
+}
