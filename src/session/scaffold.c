@@ -206,19 +206,7 @@ static belay_code check_pieces(const belay_scaffold *scaffold, belay_error *err)
 }
 
 /* SC-03, in TensorFlow's order. */
-<<<<<<< HEAD
 static belay_code fill_pieces(belay_scaffold *scaffold, belay_error *err) {
-=======
-static const char finalized_line[] = "Graph was finalized.";
-
-belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
-    if (!scaffold)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "scaffold is NULL");
-    if (scaffold->finalized) {
-        bly_info("%s", finalized_line); /* CR-09 */
-        return BELAY_OK;
-    }
->>>>>>> 9f494da (conformance: faults, listeners, helper threads; scenarios as if documented differences were in force)
     belay_code code = check_pieces(scaffold, err);
     if (code == BELAY_OK)
         code = fill_op(scaffold, "init_op", &scaffold->init_op, bly_build_init_op, err);
@@ -246,11 +234,7 @@ belay_code belay_scaffold_finalize(belay_scaffold *scaffold, belay_error *err) {
         return code;
     bly_graph_set_finalized(scaffold->graph, 1);
     scaffold->finalized = 1;
-<<<<<<< HEAD
     bly_info("Graph was finalized."); /* SC-18: each time */
-=======
-    bly_info("%s", finalized_line);
->>>>>>> 9f494da (conformance: faults, listeners, helper threads; scenarios as if documented differences were in force)
     return BELAY_OK;
 }
 

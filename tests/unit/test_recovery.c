@@ -206,12 +206,7 @@ static void test_recovery__makes_a_new_session_and_repeats_the_run(void **state)
         assert_int_equal(f->probe.counts[BEFORE], 5); /* of the repeated run twice */
         assert_int_equal(f->probe.counts[AFTER], 4);
         assert_int_equal(scripted_alive().sessions, 1); /* the old one is gone */
-<<<<<<< HEAD
         assert_int_equal(log_capture_count("Graph was finalized."), 2 * (i + 1)); /* CR-09, MS-44 */
-=======
-        /* MS-44, CR-09: the one scaffold says so for each session. */
-        assert_int_equal(log_capture_count("Graph was finalized."), 2 * (i + 1));
->>>>>>> 9f494da (conformance: faults, listeners, helper threads; scenarios as if documented differences were in force)
         assert_true(belay_monitored_session_coordinator(f->session) == f->probe.coordinator);
         assert_int_equal(step_of(f), 2); /* without a checkpoint: from the start (CK-17) */
         assert_int_equal(belay_monitored_session_progress(f->session)->runs, 4);
