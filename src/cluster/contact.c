@@ -216,7 +216,7 @@ static void report(struct wait *wait) {
     bly_buf_printf(&line, "Waiting for %s, for %.0f s so far%s%s", awaited, elapsed_secs(wait),
                    before, why);
     bly_mutex_unlock(&wait->shared->lock);
-    bly_info("%s", bly_buf_text(&line));
+    bly_warn("%s", bly_buf_text(&line));
     bly_buf_free(&line);
     wait->report_us = bly_now_us() + REPORT_EVERY_US;
     bly_mutex_lock(&wait->shared->lock);

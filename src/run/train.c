@@ -11,6 +11,7 @@
 #include "checkpoint/state.h"
 #include "run/fresh.h"
 #include "run/sweep.h"
+#include "session/monitored_session.h"
 
 #include <belay/belay.h>
 
@@ -301,6 +302,26 @@ static belay_hook *make_nan_hook(const belay_training_run *run, belay_error *err
     return belay_nan_tensor_hook_new(&nan, err);
 }
 
+/* Before the session is freed. Whoever asks does so in a few instructions, or in a signal handler
+ * above us. */
+static void unpublish(belay_training_run *run) {
+    atomic_store(&run->asked, NULL);
+    while (atomic_load(&run->askers))
+        sched_yield();
+}
+
+/* From when the session is made, and before it is open: it may have to wait for its master. */
+static void publish(void *self, belay_monitored_session *session) {
+    belay_training_run *run = self;
+    if (!session) {
+        unpublish(run);
+        return;
+    }
+    atomic_store(&run->asked, session);
+    if (atomic_load(&run->stop_requested))
+        belay_monitored_session_request_stop(session);
+}
+
 /* The run's own hooks go first: an error of theirs, NaN above all, then comes before the save of
  * that step. */
 static belay_monitored_session *open_session(belay_training_run *run, belay_error *err) {
@@ -308,6 +329,7 @@ static belay_monitored_session *open_session(belay_training_run *run, belay_erro
     belay_training_options t = BELAY_TRAINING_OPTIONS_INIT;
     belay_session_options target = BELAY_SESSION_OPTIONS_INIT;
     belay_checkpoint_listener listener = {&bly_train_listener, run};
+    bly_session_witness witness = {publish, run};
     belay_hook *hooks[2] = {bly_train_hook_new(run, err), NULL};
     belay_monitored_session *session = NULL;
     target.target = o->master;
@@ -329,7 +351,7 @@ static belay_monitored_session *open_session(belay_training_run *run, belay_erro
         t.chief_only_hook_count = 2;
     }
     if (hooks[0] && (hooks[1] || t.chief_only_hook_count == 1))
-        session = belay_monitored_training_session_open(run->graph, &t, err);
+        session = bly_training_session_open(run->graph, &t, &witness, err);
     belay_hook_free(hooks[0]);
     belay_hook_free(hooks[1]);
     return session;
@@ -346,20 +368,6 @@ void belay_training_run_request_stop(belay_training_run *run) {
     if (session)
         belay_monitored_session_request_stop(session);
     atomic_fetch_sub(&run->askers, 1);
-}
-
-static void publish(belay_training_run *run, belay_monitored_session *session) {
-    atomic_store(&run->asked, session);
-    if (atomic_load(&run->stop_requested))
-        belay_monitored_session_request_stop(session);
-}
-
-/* Before the session is freed. Whoever asks does so in a few instructions, or in a signal handler
- * above us. */
-static void unpublish(belay_training_run *run) {
-    atomic_store(&run->asked, NULL);
-    while (atomic_load(&run->askers))
-        sched_yield();
 }
 
 /* --- watching --------------------------------------------------------------------------------- */
@@ -454,7 +462,8 @@ static belay_code train(belay_training_run *run, belay_monitored_session *sessio
 /* A session that was not opened because somebody wanted to stop is no failure. */
 static int was_stopped(belay_training_run *run, const belay_error *err) {
     return atomic_load(&run->stop_requested) &&
-           (err->code == BELAY_STOPPED || err->code == BELAY_CANCELLED);
+           (err->code == BELAY_STOPPED || err->code == BELAY_CANCELLED ||
+            belay_error_is_recoverable(err));
 }
 
 /* A stop came while the first checkpoint was being written, and no step was finished: then none is
@@ -483,7 +492,6 @@ static belay_code run_session(belay_training_run *run, belay_error *err) {
         end_with(run, BELAY_RUN_STOPPED, "asked to stop");
         return BELAY_OK;
     }
-    publish(run, session);
     bly_train_tell(run, BELAY_RUN_EVENT_STARTED);
     code = train(run, session, err);
     if (code == BELAY_OK && run->ending == BELAY_RUN_STOPPED && run->steps_done == 0 &&

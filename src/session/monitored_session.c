@@ -70,9 +70,21 @@ static belay_code open_session(belay_monitored_session *session,
     return code == BELAY_OK ? bly_recovery_create(session, err) : code;
 }
 
+static void tell(const bly_session_witness *witness, belay_monitored_session *session) {
+    if (witness)
+        witness->tell(witness->self, session);
+}
+
 belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
                                                       const belay_monitored_session_options *given,
                                                       belay_error *err) {
+    return bly_monitored_session_open(graph, given, NULL, err);
+}
+
+belay_monitored_session *bly_monitored_session_open(belay_graph *graph,
+                                                    const belay_monitored_session_options *given,
+                                                    const bly_session_witness *witness,
+                                                    belay_error *err) {
     belay_monitored_session_options options;
     if (!graph) {
         if (belay_error_code(err) == BELAY_OK)
@@ -97,7 +109,9 @@ belay_monitored_session *belay_monitored_session_open(belay_graph *graph,
     session->budget_secs =
         options.recovery_budget_secs == 0 ? BUDGET_SECS : options.recovery_budget_secs;
     session->threads = options.threads;
+    tell(witness, session);
     if (open_session(session, &options, err) != BELAY_OK) {
+        tell(witness, NULL);
         free_session(session);
         return NULL;
     }

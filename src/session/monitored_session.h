@@ -29,4 +29,21 @@ struct belay_monitored_session {
     int failed_to_prepare; /* failure is of belay_step_prepare(), which may be tried again */
 };
 
+/* Who is told of a session before it is open, so that a stop reaches it while it waits for its
+ * target: the session before the first begin(), and NULL before one that did not open is freed. */
+typedef struct bly_session_witness {
+    void (*tell)(void *self, belay_monitored_session *session);
+    void *self;
+} bly_session_witness;
+
+/* As their public forms do; `witness` may be NULL. */
+belay_monitored_session *bly_monitored_session_open(belay_graph *graph,
+                                                    const belay_monitored_session_options *options,
+                                                    const bly_session_witness *witness,
+                                                    belay_error *err);
+belay_monitored_session *bly_training_session_open(belay_graph *graph,
+                                                   const belay_training_options *options,
+                                                   const bly_session_witness *witness,
+                                                   belay_error *err);
+
 #endif

@@ -4,6 +4,7 @@
 #include "base/options.h"
 #include "graph/graph.h"
 #include "session/hook.h"
+#include "session/monitored_session.h"
 #include "session/scaffold.h"
 
 #include <belay/hooks.h>
@@ -189,7 +190,8 @@ static belay_session_creator *make_creator(belay_graph *graph,
 }
 
 static belay_monitored_session *open_with(belay_graph *graph, const belay_training_options *options,
-                                          belay_scaffold *scaffold, belay_error *err) {
+                                          belay_scaffold *scaffold,
+                                          const bly_session_witness *witness, belay_error *err) {
     belay_monitored_session_options monitored = BELAY_MONITORED_SESSION_OPTIONS_INIT;
     hook_list list = {NULL, 0, 0};
     belay_monitored_session *session = NULL;
@@ -200,7 +202,7 @@ static belay_monitored_session *open_with(belay_graph *graph, const belay_traini
         monitored.stop_grace_period_secs = options->stop_grace_period_secs;
         monitored.recovery_budget_secs = options->recovery_budget_secs;
         monitored.threads = options->threads;
-        session = belay_monitored_session_open(graph, &monitored, err);
+        session = bly_monitored_session_open(graph, &monitored, witness, err);
     }
     if (!list.has_listeners)
         destroy_listeners(options);
@@ -212,6 +214,13 @@ static belay_monitored_session *open_with(belay_graph *graph, const belay_traini
 belay_monitored_session *belay_monitored_training_session_open(belay_graph *graph,
                                                                const belay_training_options *given,
                                                                belay_error *err) {
+    return bly_training_session_open(graph, given, NULL, err);
+}
+
+belay_monitored_session *bly_training_session_open(belay_graph *graph,
+                                                   const belay_training_options *given,
+                                                   const bly_session_witness *witness,
+                                                   belay_error *err) {
     belay_training_options options;
     belay_scaffold *scaffold = NULL;
     if (bly_options_read(&options, sizeof options, given, "belay_training_options", err) !=
@@ -230,7 +239,7 @@ belay_monitored_session *belay_monitored_training_session_open(belay_graph *grap
         destroy_listeners(&options);
         return NULL;
     }
-    belay_monitored_session *session = open_with(graph, &options, scaffold, err);
+    belay_monitored_session *session = open_with(graph, &options, scaffold, witness, err);
     belay_scaffold_free(scaffold);
     return session;
 }

@@ -49,6 +49,24 @@ class Serving(Case):
         self.assertEqual(self.steps()[-1], 5)
         self.assertEqual(stop(process), 143)
 
+    def test_a_master_that_is_not_there(self):
+        """It says what it waits for, ends when it is told to, and goes on where the master comes up."""
+        port = free_port()
+        arguments = ("train", GRAPHS / "tiny.meta", "--dir", self.run_dir, "--steps=5", "--master", f"grpc://127.0.0.1:{port}")
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            process = self.start(*arguments)
+            line = self.wait_for_line(process, "Waiting for grpc://")
+            self.assertIn(f"nobody listens at 127.0.0.1:{port} (Connection refused)", line)
+            self.assertEqual(stop(process, number), code)
+            self.assertEqual(self.steps(), [])
+        process = self.start(*arguments)
+        self.wait_for_line(process, "Waiting for grpc://")
+        server, _, _ = self.serve("--cluster", f"worker=127.0.0.1:{port}")
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(self.steps()[-1], 5)
+        stop(server)
+
     def test_takes_the_task_from_tf_config(self):
         ports = [free_port(), free_port()]
         cluster = {"ps": ["127.0.0.1:1"], "worker": [f"127.0.0.1:{p}" for p in ports]}
