@@ -6,12 +6,13 @@ here=$(dirname "${BASH_SOURCE[0]}")
 . "$here/lib/deps.sh"
 
 long_tests=(-LE long)
+all=
 
 read_arguments() {
     local argument
     for argument in "$@"; do
         case $argument in
-            --all) long_tests=() ;;
+            --all) long_tests=() all=1 ;;
             -h | --help) usage && exit 0 ;;
             *) usage >&2 && exit 2 ;;
         esac
@@ -26,8 +27,9 @@ run_tests() {
     ctest --test-dir "$ROOT/build" --output-on-failure --no-tests=error -j2 "${long_tests[@]}"
 }
 
-run_unit_tests_with_sanitizers() {
-    ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error -j2 -L unit
+# run_unit_tests_of FOLDER: what was built there.
+run_unit_tests_of() {
+    ctest --test-dir "$ROOT/$1" --output-on-failure --no-tests=error -j2 -L unit
 }
 
 read_arguments "$@"
@@ -35,7 +37,14 @@ phase "packages of the system" need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACK
 phase "the TensorFlow runtime" need_tensorflow
 phase "Python's TensorFlow, to compare with" need_python
 phase "build with address and undefined-behaviour sanitizers" build build/asan asan all
-phase "unit tests with the sanitizers" run_unit_tests_with_sanitizers
+phase "unit tests with the sanitizers" run_unit_tests_of build/asan
+if [ "$all" ]; then
+    phase "build with the thread sanitizer" build build/tsan tsan unit_tests
+    phase "unit tests with the thread sanitizer" run_unit_tests_of build/tsan
+    phase "packages for valgrind" need_packages valgrind
+    phase "build for valgrind" build build/valgrind valgrind unit_tests
+    phase "unit tests with valgrind" run_unit_tests_of build/valgrind
+fi
 phase "build" build build dev all bench
 say "== tests"
 run_tests # Its summary is the last thing said.

@@ -154,6 +154,15 @@ static void note_mode(void *self) {
 
 #define STATUS_FLAGS 0x3fu
 
+/* What the processor makes of a mode: valgrind's knows no flushing to zero. */
+static unsigned int as_set(unsigned int mode) {
+    unsigned int before = _mm_getcsr();
+    _mm_setcsr(mode);
+    unsigned int is = _mm_getcsr();
+    _mm_setcsr(before);
+    return is & ~STATUS_FLAGS;
+}
+
 /* A host that traps divisions by zero and rounds down: TensorFlow computes as in its own threads,
  * and the host finds its mode again. */
 static void test_step__in_the_calling_thread_has_tensorflow_s_floating_point_mode(void **state) {
@@ -166,8 +175,8 @@ static void test_step__in_the_calling_thread_has_tensorflow_s_floating_point_mod
     after = _mm_getcsr();
     _mm_setcsr(before);
     assert_true(in_caller_thread);
-    assert_int_equal(inside & ~STATUS_FLAGS, BLY_FPU_TENSORFLOW);
-    assert_int_equal(after & ~STATUS_FLAGS, hosts);
+    assert_int_equal(inside & ~STATUS_FLAGS, as_set(BLY_FPU_TENSORFLOW));
+    assert_int_equal(after & ~STATUS_FLAGS, as_set(hosts));
 }
 
 int main(void) {
