@@ -173,6 +173,17 @@ def peer_step_us(graph, steps):
     return side
 
 
+def events_per_second(command_of, count):
+    """Scalar events a second; `command_of` says who writes them, before folder and count."""
+
+    def side(bench, scratch):
+        n = count // 5 if bench.quick else count
+        command, options = command_of(bench)
+        return bench.run_json(command + [scratch, str(n)] + options)[1]["events_per_second"]
+
+    return side
+
+
 def keras_fit_us(steps):
     def side(bench, _):
         n = steps // 5 if bench.quick else steps
@@ -276,6 +287,14 @@ CASES = {
             peak_mib(belay_train("mlp", 200)),
             MONITORED, peak_mib(peer_session("mlp", 200)),
             RAW, peak_mib(raw_session("mlp", 200)),
+        ),
+        Case(
+            "events_rate", "1/s", "higher",
+            events_per_second(lambda bench: ([bench.path("belay_events")], []), 1_000_000),
+            "Python FileWriter",
+            events_per_second(lambda bench: (bench.script("peer_events.py"), []), 100_000),
+            "write of the same bytes",
+            events_per_second(lambda bench: ([bench.path("belay_events")], ["--write"]), 1_000_000),
         ),
     )
 }
