@@ -39,7 +39,9 @@ typedef struct belay_graph_options {
     { sizeof(belay_graph_options), NULL, 0, 0 }
 
 /**
- * Loads a graph: a binary MetaGraphDef file, or a SavedModel folder (TF1 or TF2).
+ * Loads a graph: a MetaGraphDef file, or a SavedModel folder (TF1 or TF2); either in binary or in
+ * protobuf's text form (MG-04). Of a binary file the graph itself is not parsed, but given to
+ * TensorFlow as it is.
  *
  * Threads: any thread.
  * Blocks:  while files are read and TensorFlow imports the graph.
@@ -49,12 +51,11 @@ typedef struct belay_graph_options {
  * @param err     Filled on error. May be NULL.
  * @return a graph that the caller releases with belay_graph_free(), or NULL:
  *   - BELAY_NOT_FOUND: there is no such file or folder, no TensorFlow, or no meta graph with these
- *     tags;
- *   - BELAY_DATA_LOSS: it is not a graph, or a damaged one (ER-33);
+ *     tags; or a collection names what is not in the graph (MG-22);
+ *   - BELAY_DATA_LOSS: it is not a graph, or a damaged one (ER-33); for text the message begins
+ *     with FILE:LINE:COLUMN;
  *   - BELAY_INVALID_ARGUMENT: it is a part of a graph, with inputs that nothing here can connect
  *     (MG-27);
- *   - BELAY_UNIMPLEMENTED: it is a MetaGraphDef or SavedModel in text form, which this version does
- *     not read;
  *   - any other code: as TensorFlow reported it; an op that it does not know is BELAY_NOT_FOUND,
  *     too.
  */
@@ -105,6 +106,18 @@ BELAY_API size_t belay_graph_collection_size(const belay_graph *graph, const cha
  * variable's op name); NULL where there is none. */
 BELAY_API const char *belay_graph_collection_node(const belay_graph *graph, const char *name,
                                                   size_t index);
+
+/** An element of a collection of bytes; of one of messages (BELAY_COLLECTION_ANY): a serialised
+ * google.protobuf.Any. It belongs to the graph and may hold zero bytes. NULL and size 0 where there
+ * is none. */
+BELAY_API const void *belay_graph_collection_bytes(const belay_graph *graph, const char *name,
+                                                   size_t index, size_t *out_size);
+
+/** 1 and an element of a collection of integers or floats; 0 where there is none. */
+BELAY_API uint32_t belay_graph_collection_int64(const belay_graph *graph, const char *name,
+                                                size_t index, int64_t *out);
+BELAY_API uint32_t belay_graph_collection_float(const belay_graph *graph, const char *name,
+                                                size_t index, float *out);
 
 /** A variable. Strings belong to the graph. */
 typedef struct belay_variable {
@@ -198,6 +211,55 @@ BELAY_API belay_code belay_graph_create_global_step(belay_graph *graph, const ch
 /** What somebody should know about this graph before training it: one sentence each. */
 BELAY_API size_t belay_graph_problem_count(const belay_graph *graph);
 BELAY_API const char *belay_graph_problem(const belay_graph *graph, size_t index);
+
+/** Write protobuf's text form instead of the binary one. */
+#define BELAY_META_GRAPH_AS_TEXT (UINT32_C(1) << 0)
+/** Leave out the device of every node. */
+#define BELAY_META_GRAPH_CLEAR_DEVICES (UINT32_C(1) << 1)
+/** Leave out the name scopes of all savers but the one that the file is written for, and name only
+ * that in collection `savers` (MG-29). */
+#define BELAY_META_GRAPH_CLEAR_EXTRANEOUS_SAVERS (UINT32_C(1) << 2)
+
+/** Options for writing a MetaGraphDef. Zero in any field means "the default". */
+typedef struct belay_meta_graph_options {
+    size_t struct_size; /**< sizeof(belay_meta_graph_options) in the caller's build. */
+    uint32_t flags;     /**< BELAY_META_GRAPH_* bits. */
+    uint32_t reserved;  /**< Must be 0. */
+} belay_meta_graph_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_META_GRAPH_OPTIONS_INIT                                                              \
+    { sizeof(belay_meta_graph_options), 0, 0 }
+
+/**
+ * Writes the graph as it is now, with its collections, as a MetaGraphDef that belay loads, Python
+ * imports (tf.compat.v1.train.import_meta_graph) and either trains. The file is replaced
+ * atomically; its folder is made where it is missing. Its saver_def is the graph's own;
+ * belay_saver_export_meta_graph() writes that of a saver. Nodes carry the shapes that TensorFlow
+ * infers (MG-03), and in text form it is what Python's text_format prints.
+ *
+ * A table or iterator whose initialiser no collection names is not rebuilt by who imports the file:
+ * belay_graph_problem() names it, and loading warns of it (BUG-62).
+ *
+ * Threads: any thread, while nobody adds to the graph.
+ *
+ * @param options Borrowed for the call. NULL: all defaults.
+ * @return BELAY_OK, or
+ *   - BELAY_INVALID_ARGUMENT: an option is malformed, or the graph takes more than 2 GB (MG-30);
+ *   - any other code: as the file system reported it.
+ */
+BELAY_API belay_code belay_graph_export_meta_graph(const belay_graph *graph, const char *path,
+                                                   const belay_meta_graph_options *options,
+                                                   belay_error *err);
+
+/**
+ * Writes the graph alone, as a GraphDef: tf.io.write_graph() (EV-22). Otherwise as
+ * belay_graph_export_meta_graph().
+ *
+ * @param as_text 1: protobuf's text form, as in graph.pbtxt; 0: binary.
+ */
+BELAY_API belay_code belay_graph_write(const belay_graph *graph, const char *path, uint32_t as_text,
+                                       belay_error *err);
 
 #ifdef __cplusplus
 }

@@ -83,7 +83,8 @@ typedef struct belay_checkpoint_listener {
     void *self;                                     /**< Given. */
 } belay_checkpoint_listener;
 
-/** Do not write .meta files. (TensorFlow's hook writes graph.pbtxt, too; this one does not yet.) */
+/** Write neither .meta files nor graph.pbtxt (the graph as text, with the shapes that TensorFlow
+ * infers; written once, when the first session of a monitored session was created; EV-22). */
 #define BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF (UINT32_C(1) << 0)
 /** Keep one .meta file, instead of writing one with every checkpoint: it is written with the first,
  * and renamed to the newest one's PREFIX.meta after each save, so that it is never deleted with an

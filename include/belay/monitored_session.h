@@ -196,8 +196,8 @@ typedef struct belay_training_options {
     double recovery_budget_secs; /**< 0: 600; BELAY_FOREVER. */
     belay_threads threads;       /**< BELAY_THREADS_*. */
     uint32_t is_worker;          /**< 1: not the chief (MS-31). */
-    uint32_t no_graph_def;       /**< 1: no .meta files are written (MS-39). graph.pbtxt is not
-                                    written in either case, in this version. */
+    uint32_t no_graph_def;       /**< 1: neither .meta files nor graph.pbtxt are written
+                                    (MS-39). */
     uint32_t prepare_flags;      /**< BELAY_PREPARE_* bits, for the chief. */
     const struct belay_checkpoint_listener *listeners; /**< Told of every checkpoint; given, also
                                                           where opening fails. See belay/hooks.h. */

@@ -92,6 +92,16 @@ BELAY_API void belay_saver_free(belay_saver *saver);
 /** 1 where the saver covers no variable (SV-03). */
 BELAY_API uint32_t belay_saver_is_empty(const belay_saver *saver);
 
+/**
+ * Writes the saver's graph as a MetaGraphDef with this saver as its saver_def; as
+ * belay_graph_export_meta_graph() does it, with its options and errors (belay/graph.h).
+ *
+ * Threads: any thread, while nobody adds to the graph.
+ */
+BELAY_API belay_code belay_saver_export_meta_graph(const belay_saver *saver, const char *path,
+                                                   const belay_meta_graph_options *options,
+                                                   belay_error *err);
+
 /** No step in the name of the checkpoint. */
 #define BELAY_NO_STEP INT64_C(-1)
 

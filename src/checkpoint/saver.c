@@ -11,6 +11,7 @@
 #include "checkpoint/commit.h"
 #include "checkpoint/full_disk.h"
 #include "checkpoint/manifest.h"
+#include "graph/export_meta.h"
 #include "graph/serialize.h"
 #include "wire/unpack.h"
 
@@ -481,6 +482,14 @@ static belay_code check_written(const char *prefix, belay_error *err) {
         return belay_error_code(err) ? belay_error_code(err) : BELAY_DATA_LOSS;
     bly_bundle_free(bundle);
     return BELAY_OK;
+}
+
+belay_code belay_saver_export_meta_graph(const belay_saver *saver, const char *path,
+                                         const belay_meta_graph_options *options,
+                                         belay_error *err) {
+    if (!saver)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "no saver was given");
+    return bly_graph_export_meta(saver->graph, saver->def, path, options, err);
 }
 
 static belay_code write_meta_graph(belay_saver *saver, const char *prefix, belay_error *err) {

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cluster/address.h"
 #include "wire/cluster.pb-c.h"
+#include "wire/encode.h"
 #include "wire/unpack.h"
 
 #include <stdlib.h>
@@ -450,36 +451,23 @@ const char *belay_cluster_spec_text(belay_cluster_spec *spec, belay_error *err) 
     return NULL;
 }
 
-static void put_varint(bly_buf *out, uint64_t value) {
-    for (; value >= 0x80; value >>= 7)
-        bly_buf_putc(out, (char)(uint8_t)(value | 0x80));
-    bly_buf_putc(out, (char)(uint8_t)value);
-}
-
-static void put_bytes(bly_buf *out, uint32_t field, const void *data, size_t len) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, len);
-    bly_buf_append(out, data, len);
-}
-
 /* By hand: protobuf-c leaves out an index of 0, which is right, but not what TensorFlow writes for
  * a map; and so the bytes are the same. */
 static void put_task_def(const struct bly_task *task, bly_buf *out) {
     bly_buf entry = BLY_BUF_INIT;
-    put_varint(&entry, 1 << 3);
-    put_varint(&entry, (uint64_t)task->index);
-    put_bytes(&entry, 2, task->address, strlen(task->address));
-    put_bytes(out, 2, entry.data, entry.len);
+    bly_put_number(&entry, 1, (uint64_t)task->index);
+    bly_put_bytes(&entry, 2, task->address, strlen(task->address));
+    bly_put_bytes(out, 2, entry.data, entry.len);
     out->failed |= entry.failed;
     bly_buf_free(&entry);
 }
 
 static void put_job_def(const struct bly_job *job, bly_buf *out) {
     bly_buf def = BLY_BUF_INIT;
-    put_bytes(&def, 1, job->name, strlen(job->name));
+    bly_put_bytes(&def, 1, job->name, strlen(job->name));
     for (size_t i = 0; i < job->count; i++)
         put_task_def(&job->tasks[i], &def);
-    put_bytes(out, 1, def.data, def.len);
+    bly_put_bytes(out, 1, def.data, def.len);
     out->failed |= def.failed;
     bly_buf_free(&def);
 }

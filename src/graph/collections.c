@@ -105,6 +105,29 @@ static belay_code take(belay_graph *graph, const char *name, Bly__CollectionDef 
     return BELAY_OK;
 }
 
+static int is_there(const belay_graph *graph, const char *op_or_tensor) {
+    size_t len;
+    int index;
+    return bly_split_tensor_name(op_or_tensor, &len, &index)
+               ? bly_graph_output_of(graph, op_or_tensor).oper != NULL
+               : bly_graph_op_of(graph, op_or_tensor) != NULL;
+}
+
+/* MG-22: what a collection names has to be there, or the graph is not what was exported. */
+static belay_code check_nodes(const belay_graph *graph, const bly_collection *collection,
+                              belay_error *err) {
+    if (collection->def->kind_case != BLY__COLLECTION_DEF__KIND_NODE_LIST ||
+        strcmp(collection->name, "unbound_inputs") == 0) /* MG-27 is the error for those */
+        return BELAY_OK;
+    const Bly__CollectionDef__NodeList *list = collection->def->node_list;
+    for (size_t i = 0; i < list->n_value; i++)
+        if (!is_there(graph, list->value[i]))
+            return bly_fail(err, BELAY_NOT_FOUND,
+                            "%s: collection '%s' names '%s', which does not exist in the graph",
+                            graph->path, collection->name, list->value[i]);
+    return BELAY_OK;
+}
+
 static void sort(struct bly_graph_index *index) {
     if (index->collection_count > 0)
         qsort(index->collections, index->collection_count, sizeof *index->collections, by_name);
@@ -134,6 +157,8 @@ belay_code bly_collections_load(belay_graph *graph, belay_error *err) {
         code = take(graph, entry->key, entry->value, err);
     }
     sort(graph->index);
+    for (size_t i = 0; i < graph->index->collection_count && code == BELAY_OK; i++)
+        code = check_nodes(graph, &graph->index->collections[i], err);
     return code == BELAY_OK ? read_saver(graph, err) : code;
 }
 
@@ -177,6 +202,8 @@ size_t belay_graph_collection_size(const belay_graph *graph, const char *name) {
         return def->int64_list->n_value;
     case BLY__COLLECTION_DEF__KIND_FLOAT_LIST:
         return def->float_list->n_value;
+    case BLY__COLLECTION_DEF__KIND_ANY_LIST:
+        return def->any_list->n_value;
     default:
         return 0;
     }
@@ -191,6 +218,40 @@ const char *belay_graph_collection_node(const belay_graph *graph, const char *na
                    ? collection->def->node_list->value[index]
                    : NULL;
     return index < collection->name_count ? collection->names[index] : NULL;
+}
+
+const void *belay_graph_collection_bytes(const belay_graph *graph, const char *name, size_t index,
+                                         size_t *out_size) {
+    const Bly__CollectionDef *def = graph && name ? bly_graph_collection(graph, name) : NULL;
+    const ProtobufCBinaryData *values =
+        !def                                                     ? NULL
+        : def->kind_case == BLY__COLLECTION_DEF__KIND_BYTES_LIST ? def->bytes_list->value
+        : def->kind_case == BLY__COLLECTION_DEF__KIND_ANY_LIST   ? def->any_list->value
+                                                                 : NULL;
+    if (!values || index >= belay_graph_collection_size(graph, name)) {
+        *out_size = 0;
+        return NULL;
+    }
+    *out_size = values[index].len;
+    return values[index].len ? values[index].data : (const void *)"";
+}
+
+uint32_t belay_graph_collection_int64(const belay_graph *graph, const char *name, size_t index,
+                                      int64_t *out) {
+    const Bly__CollectionDef *def = graph && name ? bly_graph_collection(graph, name) : NULL;
+    uint32_t there = def && def->kind_case == BLY__COLLECTION_DEF__KIND_INT64_LIST &&
+                     index < def->int64_list->n_value;
+    *out = there ? def->int64_list->value[index] : 0;
+    return there;
+}
+
+uint32_t belay_graph_collection_float(const belay_graph *graph, const char *name, size_t index,
+                                      float *out) {
+    const Bly__CollectionDef *def = graph && name ? bly_graph_collection(graph, name) : NULL;
+    uint32_t there = def && def->kind_case == BLY__COLLECTION_DEF__KIND_FLOAT_LIST &&
+                     index < def->float_list->n_value;
+    *out = there ? def->float_list->value[index] : 0;
+    return there;
 }
 
 /* ---- adding ---- */

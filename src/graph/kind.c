@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "graph/wire_cursor.h"
+#include "wire/cursor.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -35,21 +35,26 @@ static int is_text(const char *data, size_t len, char *name, size_t room) {
     return used > 0 && at < shown && strchr("{:<", data[at]) != NULL;
 }
 
+static belay_code inside_saved_model(const char *path, belay_error *err) {
+    return bly_fail(err, BELAY_DATA_LOSS,
+                    "%s looks like the inside of a SavedModel: give the folder that holds it",
+                    path);
+}
+
 static belay_code check_text(const char *path, const char *name, belay_error *err) {
     static const char *const of_meta_graph[] = {
         "meta_info_def", "graph_def",      "saver_def",       "collection_def",
         "signature_def", "asset_file_def", "object_graph_def"};
     for (size_t i = 0; i < sizeof of_meta_graph / sizeof of_meta_graph[0]; i++)
         if (strcmp(name, of_meta_graph[i]) == 0)
-            return bly_fail(err, BELAY_UNIMPLEMENTED,
-                            "%s is a MetaGraphDef in text form, and the text form is not supported "
-                            "yet; export it with as_text=False",
-                            path);
+            return BELAY_OK;
     if (strcmp(name, "node") == 0 || strcmp(name, "versions") == 0 || strcmp(name, "library") == 0)
         return bly_fail(err, BELAY_DATA_LOSS,
                         "%s is a GraphDef in text form; belay needs a MetaGraphDef, which says "
                         "what the variables are (tf.compat.v1.train.export_meta_graph)",
                         path);
+    if (strcmp(name, "saved_model_schema_version") == 0 || strcmp(name, "meta_graphs") == 0)
+        return inside_saved_model(path, err);
     if (strcmp(name, "model_checkpoint_path") == 0)
         return bly_fail(err, BELAY_DATA_LOSS,
                         "%s is the state file of a folder of checkpoints, and no graph", path);
@@ -81,11 +86,11 @@ static int is_saved_model(const void *data, size_t len) {
     return bly_cursor_next(&cursor, &field) && field.number == 1 && field.type == 0;
 }
 
-belay_code bly_check_kind(const char *path, const void *data, size_t len, belay_error *err) {
+belay_code bly_check_kind(const char *path, const void *data, size_t len, int *out_is_text,
+                          belay_error *err) {
     const char *bytes = data;
     char name[64];
-    if (len == 0)
-        return bly_fail(err, BELAY_DATA_LOSS, "%s is empty", path);
+    *out_is_text = 0;
     if (len >= 8 && memcmp(bytes, "\x89HDF\r\n\x1a\n", 8) == 0)
         return bly_fail(err, BELAY_DATA_LOSS,
                         "%s is an HDF5 file: load it with Keras and export it with "
@@ -100,12 +105,11 @@ belay_code bly_check_kind(const char *path, const void *data, size_t len, belay_
         return bly_fail(err, BELAY_DATA_LOSS,
                         "%s is the index of a checkpoint; its graph is the file that ends in .meta",
                         path);
-    if (is_text(bytes, len, name, sizeof name))
+    *out_is_text = is_text(bytes, len, name, sizeof name);
+    if (*out_is_text)
         return check_text(path, name, err);
     if (is_saved_model(data, len))
-        return bly_fail(err, BELAY_DATA_LOSS,
-                        "%s looks like the inside of a SavedModel: give the folder that holds it",
-                        path);
+        return inside_saved_model(path, err);
     if (is_graph_def(data, len))
         return bly_fail(err, BELAY_DATA_LOSS,
                         "%s is a bare GraphDef; belay needs a MetaGraphDef, which says what the "

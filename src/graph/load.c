@@ -8,8 +8,10 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "base/text.h"
+#include "graph/graph_def.h"
 #include "graph/kind.h"
-#include "graph/wire_cursor.h"
+#include "graph/text_form.h"
+#include "wire/cursor.h"
 #include "wire/unpack.h"
 
 #include <stdint.h>
@@ -20,8 +22,6 @@
 
 #define META_GRAPH_DEF_FIELD 2 /* MetaGraphDef.graph_def */
 #define SAVED_MODEL_META     2 /* SavedModel.meta_graphs */
-#define GRAPH_NODE           1 /* GraphDef.node */
-#define NODE_DEVICE          4 /* NodeDef.device */
 
 _Static_assert(sizeof(belay_graph_options) ==
                    offsetof(belay_graph_options, reserved) + sizeof(uint32_t),
@@ -72,36 +72,6 @@ static belay_code unpack_meta_graph(const char *path, const void *data, size_t l
     return code;
 }
 
-static void put_varint(bly_buf *out, uint64_t value) {
-    for (; value >= 0x80; value >>= 7)
-        bly_buf_putc(out, (char)(value | 0x80));
-    bly_buf_putc(out, (char)value);
-}
-
-/* The GraphDef with every node's device left out (MG-28). What is broken in it is TensorFlow's to
- * find. */
-static void clear_devices(const uint8_t *data, size_t len, bly_buf *out) {
-    bly_cursor nodes = bly_cursor_over(data, len);
-    bly_buf node = BLY_BUF_INIT;
-    bly_field field, inner;
-    while (bly_cursor_next(&nodes, &field)) {
-        if (field.number != GRAPH_NODE || field.type != 2) {
-            bly_buf_append(out, field.from, field.len);
-            continue;
-        }
-        bly_buf_clear(&node);
-        bly_cursor fields = bly_cursor_over(field.data, field.size);
-        while (bly_cursor_next(&fields, &inner))
-            if (inner.number != NODE_DEVICE)
-                bly_buf_append(&node, inner.from, inner.len);
-        put_varint(out, GRAPH_NODE << 3 | 2);
-        put_varint(out, node.len);
-        bly_buf_append(out, node.data, node.len);
-        out->failed |= node.failed;
-    }
-    bly_buf_free(&node);
-}
-
 static belay_code import_bytes(belay_graph *graph, const void *data, size_t len, belay_error *err) {
     const bly_runtime *rt = graph->rt;
     TF_Status *status = rt->NewStatus();
@@ -128,7 +98,7 @@ static belay_code import_graph_def(belay_graph *graph, const struct meta_graph *
     if (!(flags & BELAY_GRAPH_CLEAR_DEVICES))
         return import_bytes(graph, found->graph_def, found->graph_def_size, err);
     bly_buf cleared = BLY_BUF_INIT;
-    clear_devices(found->graph_def, found->graph_def_size, &cleared);
+    bly_graph_def_clear_devices(found->graph_def, found->graph_def_size, &cleared);
     belay_code code =
         cleared.failed ? bly_fail_memory(err) : import_bytes(graph, cleared.data, cleared.len, err);
     bly_buf_free(&cleared);
@@ -171,19 +141,38 @@ static belay_graph *make_graph(const char *path, const char *folder, struct meta
     return NULL;
 }
 
-static belay_graph *graph_from_bytes(const char *path, const void *data, size_t len, uint32_t flags,
-                                     belay_error *err) {
+static belay_graph *graph_from_binary(const char *path, const void *data, size_t len,
+                                      uint32_t flags, belay_error *err) {
     struct meta_graph found;
-    if (bly_check_kind(path, data, len, err) != BELAY_OK ||
-        unpack_meta_graph(path, data, len, &found, err) != BELAY_OK)
+    if (unpack_meta_graph(path, data, len, &found, err) != BELAY_OK)
         return NULL;
-    if (!found.has_graph_def) {
+    /* An empty file is an empty graph to TensorFlow (MG-04); problems.c says so. */
+    if (!found.has_graph_def && len > 0) {
         bly_wire_free(found.meta);
         bly_fail(err, BELAY_DATA_LOSS, "%s holds no graph: it is damaged, or no MetaGraphDef",
                  path);
         return NULL;
     }
     return make_graph(path, NULL, &found, flags, err);
+}
+
+static belay_graph *graph_from_text(const char *path, const char *text, size_t len, uint32_t flags,
+                                    belay_error *err) {
+    belay_graph *graph = NULL;
+    bly_buf bytes = BLY_BUF_INIT;
+    if (bly_graph_from_text(BLY_META_GRAPH_DEF, path, text, len, &bytes, err) == BELAY_OK)
+        graph = graph_from_binary(path, bly_buf_text(&bytes), bytes.len, flags, err);
+    bly_buf_free(&bytes);
+    return graph;
+}
+
+static belay_graph *graph_from_bytes(const char *path, const void *data, size_t len, uint32_t flags,
+                                     belay_error *err) {
+    int is_text;
+    if (bly_check_kind(path, data, len, &is_text, err) != BELAY_OK)
+        return NULL;
+    return is_text ? graph_from_text(path, data, len, flags, err)
+                   : graph_from_binary(path, data, len, flags, err);
 }
 
 belay_graph *bly_graph_from_bytes(const char *path, const void *data, size_t len,
@@ -277,14 +266,11 @@ static belay_code choose_meta_graph(const char *path, const bly_buf *bytes, cons
 static belay_code no_saved_model(const char *path, belay_error *err) {
     static const struct {
         const char *file;
-        belay_code code;
         const char *what;
     } signs[] = {
-        {"saved_model.pbtxt", BELAY_UNIMPLEMENTED,
-         "is a SavedModel in text form, which is not supported yet; save it in binary form"},
-        {"checkpoint", BELAY_NOT_FOUND,
+        {"checkpoint",
          "is a folder of checkpoints, and no SavedModel: give the graph that was trained"},
-        {"config.json", BELAY_NOT_FOUND,
+        {"config.json",
          "is an unpacked Keras archive, and no SavedModel: export it with belay_export.py"},
     };
     for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++) {
@@ -292,10 +278,36 @@ static belay_code no_saved_model(const char *path, belay_error *err) {
         int there = file && bly_file_exists(file);
         bly_free(file);
         if (there)
-            return bly_fail(err, signs[i].code, "%s %s", path, signs[i].what);
+            return bly_fail(err, BELAY_NOT_FOUND, "%s %s", path, signs[i].what);
     }
     return bly_fail(err, BELAY_NOT_FOUND,
-                    "%s is a folder, but no SavedModel: there is no saved_model.pb in it", path);
+                    "%s is a folder, but no SavedModel: there is no saved_model.pb (or .pbtxt) in "
+                    "it",
+                    path);
+}
+
+/* Reads a SavedModel's file as bytes, whichever form it has. *out_path names it. The binary form
+ * comes first, as in TensorFlow. */
+static belay_code read_saved_model(const char *folder, char **out_path, bly_buf *out,
+                                   belay_error *err) {
+    *out_path = bly_path_join(folder, "saved_model.pb");
+    if (!*out_path)
+        return bly_fail_memory(err);
+    if (bly_file_exists(*out_path))
+        return bly_file_read(*out_path, GRAPH_BYTES_MOST, out, err);
+    bly_free(*out_path);
+    *out_path = bly_path_join(folder, "saved_model.pbtxt");
+    if (!*out_path)
+        return bly_fail_memory(err);
+    if (!bly_file_exists(*out_path))
+        return no_saved_model(folder, err);
+    bly_buf text = BLY_BUF_INIT;
+    belay_code code = bly_file_read(*out_path, GRAPH_BYTES_MOST, &text, err);
+    if (code == BELAY_OK)
+        code = bly_graph_from_text(BLY_SAVED_MODEL, *out_path, bly_buf_text(&text), text.len, out,
+                                   err);
+    bly_buf_free(&text);
+    return code;
 }
 
 static belay_graph *load_folder(const char *path, const belay_graph_options *options,
@@ -303,13 +315,9 @@ static belay_graph *load_folder(const char *path, const belay_graph_options *opt
     belay_graph *graph = NULL;
     bly_buf bytes = BLY_BUF_INIT;
     struct meta_graph found;
-    char *file = bly_path_join(path, "saved_model.pb");
-    if (!file)
-        bly_fail_memory(err);
-    else if (!bly_file_exists(file))
-        no_saved_model(path, err);
-    else if (bly_file_read(file, GRAPH_BYTES_MOST, &bytes, err) == BELAY_OK &&
-             choose_meta_graph(file, &bytes, options->tags, &found, err) == BELAY_OK)
+    char *file = NULL;
+    if (read_saved_model(path, &file, &bytes, err) == BELAY_OK &&
+        choose_meta_graph(file, &bytes, options->tags, &found, err) == BELAY_OK)
         graph = make_graph(path, path, &found, options->flags, err);
     bly_buf_free(&bytes);
     bly_free(file);

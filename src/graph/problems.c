@@ -49,20 +49,11 @@ static belay_code check_train_ops(belay_graph *graph, belay_error *err) {
         graph, err, "collection 'train_op' has %zu members: say which one trains", count);
 }
 
-static belay_code check_nodes(belay_graph *graph, belay_error *err) {
-    belay_code code = BELAY_OK;
-    for (size_t i = 0; i < graph->index->collection_count && code == BELAY_OK; i++) {
-        const bly_collection *collection = &graph->index->collections[i];
-        if (collection->def->kind_case != BLY__COLLECTION_DEF__KIND_NODE_LIST)
-            continue;
-        const Bly__CollectionDef__NodeList *list = collection->def->node_list;
-        for (size_t j = 0; j < list->n_value && code == BELAY_OK; j++)
-            if (!bly_graph_op_of(graph, list->value[j]))
-                code = bly_graph_add_problem(
-                    graph, err, "collection '%s' names '%s', which is not in the graph",
-                    collection->name, list->value[j]);
-    }
-    return code;
+static belay_code check_content(belay_graph *graph, belay_error *err) {
+    size_t at = 0;
+    if (graph->rt->GraphNextOperation(graph->tf, &at))
+        return BELAY_OK;
+    return bly_graph_add_problem(graph, err, "it has no operations: the file is empty");
 }
 
 static belay_code check_variables(belay_graph *graph, belay_error *err) {
@@ -161,6 +152,8 @@ static belay_code check_resource(belay_graph *graph, TF_Operation *op, const bly
     belay_code code = find_filler(graph, op, initial, &filler, &runs, err);
     if (code != BELAY_OK || runs || !filler)
         return code;
+    bly_warn("%s: '%s' cannot be rebuilt: no collection names operation '%s', which fills it",
+             graph->path, graph->rt->OperationName(op), graph->rt->OperationName(filler));
     return bly_graph_add_problem(
         graph, err,
         "'%s' is filled by operation '%s', which no collection names: nothing will run it (add it "
@@ -210,7 +203,7 @@ static belay_code check_saveables(belay_graph *graph, belay_error *err) {
 
 belay_code bly_problems_find(belay_graph *graph, belay_error *err) {
     static belay_code (*const checks[])(belay_graph *, belay_error *) = {
-        check_nodes,     check_scaffold_collections, check_train_ops,
+        check_content,   check_scaffold_collections, check_train_ops,
         check_variables, check_global_step,          check_resources,
         check_saveables};
     belay_code code = BELAY_OK;

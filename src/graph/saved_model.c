@@ -3,7 +3,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "graph/wire_cursor.h"
+#include "wire/cursor.h"
 #include "wire/unpack.h"
 
 #include <string.h>
@@ -75,9 +75,9 @@ static belay_code add_asset(belay_graph *graph, const char *folder, const Bly__A
     return bly_graph_add_problem(graph, err, "file '%s' of the SavedModel is missing", path);
 }
 
-static belay_code add_packed_asset(belay_graph *graph, const char *folder, const bly_field *any,
-                                   belay_error *err) {
-    bly_cursor cursor = bly_cursor_over(any->data, any->size);
+static belay_code add_packed_asset(belay_graph *graph, const char *folder,
+                                   const ProtobufCBinaryData *any, belay_error *err) {
+    bly_cursor cursor = bly_cursor_over(any->data, any->len);
     bly_field field;
     belay_code code = BELAY_OK;
     while (code == BELAY_OK && bly_cursor_next(&cursor, &field)) {
@@ -98,13 +98,10 @@ static belay_code add_packed_asset(belay_graph *graph, const char *folder, const
 static belay_code add_collected_assets(belay_graph *graph, const char *folder, belay_error *err) {
     const Bly__CollectionDef *def = bly_graph_collection(graph, "saved_model_assets");
     belay_code code = BELAY_OK;
-    bly_field field;
     if (!def || def->kind_case != BLY__COLLECTION_DEF__KIND_ANY_LIST)
         return BELAY_OK;
-    bly_cursor cursor = bly_cursor_over(def->any_list.data, def->any_list.len);
-    while (code == BELAY_OK && bly_cursor_next(&cursor, &field))
-        if (field.number == 1 && field.type == 2)
-            code = add_packed_asset(graph, folder, &field, err);
+    for (size_t i = 0; i < def->any_list->n_value && code == BELAY_OK; i++)
+        code = add_packed_asset(graph, folder, &def->any_list->value[i], err);
     return code;
 }
 

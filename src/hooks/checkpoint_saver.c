@@ -43,7 +43,7 @@ typedef struct checkpoint_saver {
     listener *listeners;
     size_t listener_count;
     uint32_t flags;
-    int has_graph_event; /* of this monitored session */
+    int has_shown_graph; /* of this monitored session */
     char *meta_prefix;   /* META_ONCE: the checkpoint whose .meta we wrote; NULL: none yet */
 } checkpoint_saver;
 
@@ -52,7 +52,7 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     belay_code code = belay_graph_check_global_step(graph, "CheckpointSaverHook", err);
     if (code != BELAY_OK)
         return code;
-    hook->has_graph_event = 0;
+    hook->has_shown_graph = 0;
     belay_saver_free(
         hook->graph_saver); /* an earlier monitored session's, perhaps of another graph */
     hook->graph_saver = NULL;
@@ -200,6 +200,34 @@ static int is_saved_already(const checkpoint_saver *hook, const char *restored, 
     return same;
 }
 
+/* EV-22. A graph that cannot be written as text is no reason not to train it. */
+static belay_code write_graph(const checkpoint_saver *hook, const belay_graph *graph,
+                              belay_error *err) {
+    BLY_LOCAL_ERROR(mine);
+    char *path = bly_path_join(hook->directory, "graph.pbtxt");
+    if (!path)
+        return bly_fail_memory(err);
+    belay_code code = belay_graph_write(graph, path, 1, &mine);
+    if (code == BELAY_INVALID_ARGUMENT || code == BELAY_DATA_LOSS) { /* too large, too deep */
+        bly_warn("%s is not written: %s", path, mine.message);
+        code = BELAY_OK;
+    } else if (code != BELAY_OK) {
+        bly_error_copy(err, &mine);
+    }
+    bly_free(path);
+    return code;
+}
+
+/* HK-CKPT-05 */
+static belay_code show_graph(const checkpoint_saver *hook, const belay_graph *graph,
+                             belay_error *err) {
+    belay_code code = BELAY_OK;
+    if (!(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF))
+        code = write_graph(hook, graph, err);
+    return code == BELAY_OK ? belay_summary_writer_add_graph_once(hook->events.writer, graph, err)
+                            : code;
+}
+
 static belay_code after_create_session(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err) {
     checkpoint_saver *hook = self;
@@ -214,13 +242,11 @@ static belay_code after_create_session(void *self, belay_session *session,
         bly_error_copy(err, &mine);
         return mine.code;
     }
-    /* graph.pbtxt (EV-22) belongs here, once graphs can be written as text. */
-    if (!hook->has_graph_event) {
-        code = belay_summary_writer_add_graph_once(hook->events.writer,
-                                                   belay_session_graph(session), err);
+    if (!hook->has_shown_graph) {
+        code = show_graph(hook, belay_session_graph(session), err);
         if (code != BELAY_OK)
             return code;
-        hook->has_graph_event = 1;
+        hook->has_shown_graph = 1;
     }
     /* Where nothing is to be trained there is nothing new to keep, and the steps from here on count
      * from this one in either case. */

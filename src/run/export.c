@@ -16,6 +16,7 @@
 #include "run/copy.h"
 #include "run/names.h"
 #include "run/restored.h"
+#include "wire/encode.h"
 
 #include <belay/run.h>
 #include <belay/scaffold.h>
@@ -181,27 +182,15 @@ static belay_code export_saved_model(struct work *work, belay_error *err) {
 
 /* The few fields of protobuf that are added to serialised messages. Fields that come twice are
  * merged by every reader. */
-static void put_varint(bly_buf *out, uint64_t value) {
-    for (; value >= 0x80; value >>= 7)
-        bly_buf_putc(out, (char)(value | 0x80));
-    bly_buf_putc(out, (char)value);
-}
-
-static void put_bytes(bly_buf *out, unsigned field, const void *data, size_t len) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, len);
-    bly_buf_append(out, data, len);
-}
-
 static void put_text(bly_buf *out, unsigned field, const char *text) {
-    put_bytes(out, field, text, strlen(text));
+    bly_put_bytes(out, field, text, strlen(text));
 }
 
 /* MetaGraphDef.meta_info_def.tags */
 static void put_tag(bly_buf *meta) {
     bly_buf info = BLY_BUF_INIT;
     put_text(&info, 4, SERVE);
-    put_bytes(meta, 1, info.data, info.len);
+    bly_put_bytes(meta, 1, info.data, info.len);
     meta->failed |= info.failed;
     bly_buf_free(&info);
 }
@@ -210,9 +199,9 @@ static void put_tag(bly_buf *meta) {
 static void put_asset(bly_buf *meta, const char *tensor, const char *file) {
     bly_buf info = BLY_BUF_INIT, asset = BLY_BUF_INIT;
     put_text(&info, 1, tensor);
-    put_bytes(&asset, 1, info.data, info.len);
+    bly_put_bytes(&asset, 1, info.data, info.len);
     put_text(&asset, 2, file);
-    put_bytes(meta, 6, asset.data, asset.len);
+    bly_put_bytes(meta, 6, asset.data, asset.len);
     meta->failed |= info.failed | asset.failed;
     bly_buf_free(&info);
     bly_buf_free(&asset);
@@ -301,9 +290,8 @@ static belay_code export_assets(struct work *work, bly_buf *meta, belay_error *e
 /* SavedModel { saved_model_schema_version: 1 meta_graphs } */
 static belay_code write_saved_model(struct work *work, const bly_buf *meta, belay_error *err) {
     bly_buf model = BLY_BUF_INIT;
-    put_varint(&model, 1 << 3);
-    put_varint(&model, 1);
-    put_bytes(&model, 2, meta->data, meta->len);
+    bly_put_number(&model, 1, 1);
+    bly_put_bytes(&model, 2, meta->data, meta->len);
     char *path = bly_path_join(work->temporary, "saved_model.pb");
     belay_code code = path && !model.failed
                           ? bly_file_write_atomic(path, model.data, model.len, err)

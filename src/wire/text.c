@@ -3,6 +3,8 @@
 #include "base/error.h"
 #include "base/locale.h"
 #include "base/mem.h"
+#include "wire/any.h"
+#include "wire/full_graph.pb-c.h"
 #include "wire/unpack.h"
 
 #include <errno.h>
@@ -332,25 +334,32 @@ static belay_code read_bytes(struct reader *in, ProtobufCBinaryData *to,
     return BELAY_OK;
 }
 
-static belay_code read_message(struct reader *in, void *to, const ProtobufCFieldDescriptor *field) {
-    ProtobufCMessage **slot = to;
-    const ProtobufCMessageDescriptor *type = field->descriptor;
+/* What stands in braces, or in < and >. */
+static belay_code read_braced(struct reader *in, ProtobufCMessage *message) {
     char open = peek(in);
     if (open != '{' && open != '<')
         return expected(in, "{");
     if (in->depth >= BLY_TEXT_NESTING)
         return wrong(in, in->at, "messages are nested too deeply", NULL, 0);
     in->at++;
-    if (!*slot) {
-        *slot = bly_malloc(type->sizeof_message);
-        if (!*slot)
-            return bly_fail_memory(in->err);
-        type->message_init(*slot);
-    }
     in->depth++;
-    belay_code code = read_fields(in, *slot, open == '{' ? '}' : '>');
+    belay_code code = read_fields(in, message, open == '{' ? '}' : '>');
     in->depth--;
     return code;
+}
+
+static ProtobufCMessage *new_message(const ProtobufCMessageDescriptor *type) {
+    ProtobufCMessage *message = bly_malloc(type->sizeof_message);
+    if (message)
+        type->message_init(message);
+    return message;
+}
+
+static belay_code read_message(struct reader *in, void *to, const ProtobufCFieldDescriptor *field) {
+    ProtobufCMessage **slot = to;
+    if (!*slot)
+        *slot = new_message(field->descriptor);
+    return *slot ? read_braced(in, *slot) : bly_fail_memory(in->err);
 }
 
 /* Reads one value to `to`, which holds a valid one. */
@@ -477,6 +486,69 @@ static belay_code read_field(struct reader *in, ProtobufCMessage *message,
     return read_value(in, field, base + field->offset);
 }
 
+/* Packs a message as what an Any holds. */
+static belay_code put_any(struct reader *in, const ProtobufCMessage *content, const char *url,
+                          Bly__Full__Any *any) {
+    size_t len = protobuf_c_message_get_packed_size(content);
+    char *type_url = bly_strdup(url);
+    uint8_t *value = bly_malloc(len ? len : 1);
+    if (!type_url || !value) {
+        bly_free(type_url);
+        bly_free(value);
+        return bly_fail_memory(in->err);
+    }
+    protobuf_c_message_pack(content, value);
+    if (any->type_url != protobuf_c_empty_string)
+        bly_free(any->type_url);
+    bly_free(any->value.data);
+    any->type_url = type_url;
+    any->value = (ProtobufCBinaryData){len, value};
+    return BELAY_OK;
+}
+
+/* `[type.googleapis.com/tensorflow.SaverDef] { ... }`: an Any whose content is written out. */
+static belay_code read_any(struct reader *in, ProtobufCMessage *message) {
+    const char *start = ++in->at;
+    const char *close = memchr(start, ']', (size_t)(in->end - start));
+    char url[300];
+    size_t len = close ? (size_t)(close - start) : 0;
+    if (len == 0 || len >= sizeof url)
+        return wrong(in, start - 1, "expected [PREFIX/TYPE]", NULL, 0);
+    memcpy(url, start, len);
+    url[len] = '\0';
+    const ProtobufCMessageDescriptor *type = bly_text_any_type(url);
+    if (!type)
+        return wrong(in, start, "belay does not know the message type", url, len);
+    in->at = close + 1;
+    accept(in, ':');
+    ProtobufCMessage *content = new_message(type);
+    if (!content)
+        return bly_fail_memory(in->err);
+    belay_code code = read_braced(in, content);
+    if (code == BELAY_OK)
+        code = put_any(in, content, url, (Bly__Full__Any *)message);
+    bly_wire_free(content);
+    return code;
+}
+
+/* One field, whose name comes next. */
+static belay_code read_named(struct reader *in, ProtobufCMessage *message, char close) {
+    char name[256], what[300];
+    size_t len = is_name_start(peek(in)) ? word_length(in) : 0;
+    if (len == 0 || len >= sizeof name)
+        return expected(in, close == '}' ? "a field or }" : close ? "a field or >" : "a field");
+    memcpy(name, in->at, len);
+    name[len] = '\0';
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(message->descriptor, name);
+    if (!field) {
+        snprintf(what, sizeof what, "%.200s has no field", message->descriptor->short_name);
+        return wrong(in, in->at, what, name, len);
+    }
+    in->at += len;
+    return read_field(in, message, field);
+}
+
 /* Fields up to `close`, or to the end where it is '\0'. */
 static belay_code read_fields(struct reader *in, ProtobufCMessage *message, char close) {
     for (;;) {
@@ -487,20 +559,8 @@ static belay_code read_fields(struct reader *in, ProtobufCMessage *message, char
             in->at++;
             return BELAY_OK;
         }
-        char name[256], what[300];
-        size_t len = is_name_start(c) ? word_length(in) : 0;
-        if (len == 0 || len >= sizeof name)
-            return expected(in, close == '}' ? "a field or }" : "a field");
-        memcpy(name, in->at, len);
-        name[len] = '\0';
-        const ProtobufCFieldDescriptor *field =
-            protobuf_c_message_descriptor_get_field_by_name(message->descriptor, name);
-        if (!field) {
-            snprintf(what, sizeof what, "%.200s has no field", message->descriptor->short_name);
-            return wrong(in, in->at, what, name, len);
-        }
-        in->at += len;
-        belay_code code = read_field(in, message, field);
+        int is_any = c == '[' && message->descriptor == &bly__full__any__descriptor;
+        belay_code code = is_any ? read_any(in, message) : read_named(in, message, close);
         if (code != BELAY_OK)
             return code;
         if (!accept(in, ','))
@@ -511,12 +571,11 @@ static belay_code read_fields(struct reader *in, ProtobufCMessage *message, char
 void *bly_text_read(const ProtobufCMessageDescriptor *type, const char *text, size_t len,
                     const char *file, belay_error *err) {
     struct reader in = {.at = text, .end = text + len, .start = text, .file = file, .err = err};
-    ProtobufCMessage *message = bly_malloc(type->sizeof_message);
+    ProtobufCMessage *message = new_message(type);
     if (!message) {
         bly_fail_memory(err);
         return NULL;
     }
-    type->message_init(message);
     bly_locale was = bly_locale_plain();
     belay_code code = read_fields(&in, message, '\0');
     bly_locale_restore(was);

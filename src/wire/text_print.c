@@ -2,6 +2,9 @@
 #include "wire/text.h"
 
 #include "base/locale.h"
+#include "base/mem.h"
+#include "wire/any.h"
+#include "wire/full_graph.pb-c.h"
 #include "wire/unpack.h"
 
 #include <float.h>
@@ -53,6 +56,16 @@ static void put_quoted(bly_buf *out, const char *data, size_t len, int is_text) 
     bly_buf_putc(out, '"');
 }
 
+/* "1.50000e+02" becomes "1.5e+02". */
+static void drop_zeros(char *text) {
+    char *e = strchr(text, 'e'), *last = e;
+    while (last[-1] == '0' && memchr(text, '.', (size_t)(last - text)))
+        last--;
+    if (last[-1] == '.')
+        last--;
+    memmove(last, e, strlen(e) + 1);
+}
+
 /* The shortest decimal that reads back as the same number, in the form that Python gives it. */
 static void put_float(bly_buf *out, double value, int is_single) {
     char text[40];
@@ -60,12 +73,15 @@ static void put_float(bly_buf *out, double value, int is_single) {
         bly_buf_puts(out, isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
         return;
     }
-    for (int digits = 1; digits <= DBL_DECIMAL_DIG; digits++) {
+    /* Python tries a float with six digits first, which shows where fewer would do as well: in
+     * numbers so small that they have no more */
+    for (int digits = is_single ? FLT_DIG : 1; digits <= DBL_DECIMAL_DIG; digits++) {
         snprintf(text, sizeof text, "%.*e", digits - 1, value);
         double back = strtod(text, NULL);
         if (is_single ? (float)back == (float)value : back == value)
             break;
     }
+    drop_zeros(text);
     char *e = strchr(text, 'e');
     int exponent = atoi(e + 1), digits = 0;
     for (const char *c = text; c < e; c++)
@@ -166,37 +182,153 @@ static int is_set(const ProtobufCMessage *message, const ProtobufCFieldDescripto
 
 static void put_message(bly_buf *out, const ProtobufCMessage *message, int indent);
 
+static void put_braced(bly_buf *out, const ProtobufCMessage *message, int indent) {
+    bly_buf_puts(out, " {\n");
+    put_message(out, message, indent + 1);
+    bly_buf_printf(out, "%*s}\n", 2 * indent, "");
+}
+
 static void put_field(bly_buf *out, const ProtobufCFieldDescriptor *field, const void *value,
                       int indent) {
     bly_buf_printf(out, "%*s%s", 2 * indent, "", field->name);
-    if (field->type != PROTOBUF_C_TYPE_MESSAGE) {
-        bly_buf_puts(out, ": ");
-        put_scalar(out, field, value);
-        bly_buf_putc(out, '\n');
+    if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
+        put_braced(out, *(const ProtobufCMessage *const *)value, indent);
         return;
     }
-    bly_buf_puts(out, " {\n");
-    put_message(out, *(const ProtobufCMessage *const *)value, indent + 1);
+    bly_buf_puts(out, ": ");
+    put_scalar(out, field, value);
+    bly_buf_putc(out, '\n');
+}
+
+/* ---- Maps: entries of a key and a value, printed by key ---- */
+
+static int is_map(const ProtobufCFieldDescriptor *field) {
+    const ProtobufCMessageDescriptor *entry = field->descriptor;
+    size_t len;
+    if (field->type != PROTOBUF_C_TYPE_MESSAGE || entry->n_fields != 2)
+        return 0;
+    len = strlen(entry->short_name);
+    return len > 5 && strcmp(entry->short_name + len - 5, "Entry") == 0 &&
+           strcmp(entry->fields[0].name, "key") == 0 && strcmp(entry->fields[1].name, "value") == 0;
+}
+
+static const void *key_of(const ProtobufCMessage *entry) {
+    return (const char *)entry + entry->descriptor->fields[0].offset;
+}
+
+/* Python sorts code points, which UTF-8 keeps in order; numbers as such. */
+static int compare_keys(const ProtobufCMessage *a, const ProtobufCMessage *b) {
+    const void *left = key_of(a), *right = key_of(b);
+    switch (a->descriptor->fields[0].type) {
+    case PROTOBUF_C_TYPE_STRING: {
+        const char *x = *(const char *const *)left, *y = *(const char *const *)right;
+        return strcmp(x ? x : "", y ? y : "");
+    }
+    case PROTOBUF_C_TYPE_INT32: {
+        int32_t x = *(const int32_t *)left, y = *(const int32_t *)right;
+        return (x > y) - (x < y);
+    }
+    case PROTOBUF_C_TYPE_UINT32: {
+        uint32_t x = *(const uint32_t *)left, y = *(const uint32_t *)right;
+        return (x > y) - (x < y);
+    }
+    default: {
+        uint64_t x = *(const uint64_t *)left, y = *(const uint64_t *)right;
+        return (x > y) - (x < y);
+    }
+    }
+}
+
+typedef struct map_entry {
+    const ProtobufCMessage *message;
+    size_t place;
+} map_entry;
+
+static int by_key_and_place(const void *a, const void *b) {
+    const map_entry *left = a, *right = b;
+    int order = compare_keys(left->message, right->message);
+    return order ? order : (left->place > right->place) - (left->place < right->place);
+}
+
+/* A key or value that has its default is left out, but for messages, and the older syntax, where it
+ * counts as set. */
+static void put_entry(bly_buf *out, const char *name, const ProtobufCMessage *entry, int indent) {
+    bly_buf_printf(out, "%*s%s {\n", 2 * indent, "", name);
+    for (unsigned i = 0; i < 2; i++) {
+        const ProtobufCFieldDescriptor *field = &entry->descriptor->fields[i];
+        const void *value = (const char *)entry + field->offset;
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE || field->label == PROTOBUF_C_LABEL_OPTIONAL ||
+            !is_default(field, value))
+            put_field(out, field, value, indent + 1);
+    }
     bly_buf_printf(out, "%*s}\n", 2 * indent, "");
+}
+
+static void put_map(bly_buf *out, const ProtobufCFieldDescriptor *field,
+                    ProtobufCMessage *const *entries, size_t count, int indent) {
+    map_entry few[16], *sorted = few;
+    if (count > sizeof few / sizeof few[0])
+        sorted = bly_malloc(count * sizeof *sorted);
+    if (!sorted) {
+        out->failed = 1;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = (map_entry){entries[i], i};
+    qsort(sorted, count, sizeof *sorted, by_key_and_place);
+    for (size_t i = 0; i < count; i++) /* of equal keys the last counts */
+        if (i + 1 == count || compare_keys(sorted[i].message, sorted[i + 1].message) != 0)
+            put_entry(out, field->name, sorted[i].message, indent);
+    if (sorted != few)
+        bly_free(sorted);
+}
+
+/* ---- Messages ---- */
+
+/* 1 where an Any was printed as what it holds. What cannot be unpacked stays bytes. */
+static int put_any(bly_buf *out, const Bly__Full__Any *any, int indent) {
+    const ProtobufCMessageDescriptor *type =
+        any->type_url ? bly_text_any_type(any->type_url) : NULL;
+    belay_code code;
+    void *content =
+        type ? bly_wire_unpack_nested(type, any->value.data, any->value.len, &code) : NULL;
+    if (!content) {
+        out->failed |= type && code == BELAY_RESOURCE_EXHAUSTED;
+        return 0;
+    }
+    bly_buf_printf(out, "%*s[%s]", 2 * indent, "", any->type_url);
+    put_braced(out, content, indent);
+    bly_wire_free(content);
+    return 1;
+}
+
+static void put_repeated(bly_buf *out, const ProtobufCFieldDescriptor *field, const void *value,
+                         size_t count, int indent) {
+    const char *items = *(const char *const *)value;
+    if (count > 0 && is_map(field)) {
+        put_map(out, field, (ProtobufCMessage *const *)(const void *)items, count, indent);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        put_field(out, field, items + i * bly_wire_size_of(field->type), indent);
 }
 
 static void put_message(bly_buf *out, const ProtobufCMessage *message, int indent) {
     if (!message)
         return;
     const ProtobufCMessageDescriptor *type = message->descriptor;
-    for (unsigned i = 0; i < type->n_fields; i++) {
+    if (type == &bly__full__any__descriptor &&
+        put_any(out, (const Bly__Full__Any *)message, indent))
+        return;
+    for (unsigned i = 0; i < type->n_fields; i++) { /* by number */
         const ProtobufCFieldDescriptor *field = &type->fields[i];
         const char *base = (const char *)message;
-        const char *value = base + field->offset;
-        if (field->label != PROTOBUF_C_LABEL_REPEATED) {
-            if (is_set(message, field))
-                put_field(out, field, value, indent);
-            continue;
-        }
-        size_t count = *(const size_t *)(const void *)(base + field->quantifier_offset);
-        const char *items = *(const char *const *)(const void *)value;
-        for (size_t j = 0; j < count; j++)
-            put_field(out, field, items + j * bly_wire_size_of(field->type), indent);
+        const void *value = base + field->offset;
+        if (field->label == PROTOBUF_C_LABEL_REPEATED)
+            put_repeated(out, field, value,
+                         *(const size_t *)(const void *)(base + field->quantifier_offset), indent);
+        else if (is_set(message, field))
+            put_field(out, field, value, indent);
     }
 }
 

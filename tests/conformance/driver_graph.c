@@ -31,21 +31,22 @@ static const char *kind_text(belay_collection_kind kind) {
     return kind < sizeof texts / sizeof texts[0] ? texts[kind] : "?";
 }
 
-/* Numbers and bytes, for which the public face has no getter. */
-static json_t *raw_item(const Bly__CollectionDef *def, size_t i) {
+/* Numbers and bytes. */
+static json_t *raw_item(const belay_graph *graph, const char *name, size_t i) {
     char text[64];
-    switch (def->kind_case) {
-    case BLY__COLLECTION_DEF__KIND_BYTES_LIST:
-        return quoted((const char *)def->bytes_list->value[i].data, def->bytes_list->value[i].len);
-    case BLY__COLLECTION_DEF__KIND_INT64_LIST:
-        snprintf(text, sizeof text, "%lld", (long long)def->int64_list->value[i]);
-        return json_string(text);
-    case BLY__COLLECTION_DEF__KIND_FLOAT_LIST:
-        snprintf(text, sizeof text, "%.6g", (double)def->float_list->value[i]);
-        return json_string(text);
-    default:
+    size_t size;
+    int64_t integer;
+    float number;
+    const char *bytes = belay_graph_collection_bytes(graph, name, i, &size);
+    if (belay_graph_collection_kind(graph, name) == BELAY_COLLECTION_BYTES)
+        return quoted(bytes, size);
+    if (belay_graph_collection_int64(graph, name, i, &integer))
+        snprintf(text, sizeof text, "%lld", (long long)integer);
+    else if (belay_graph_collection_float(graph, name, i, &number))
+        snprintf(text, sizeof text, "%.6g", (double)number);
+    else
         return json_string("?");
-    }
+    return json_string(text);
 }
 
 /* Messages of Python's classes, which have no text of their own. */
@@ -59,13 +60,12 @@ static belay_code collection(call *c) {
     if (!graph)
         return NO_OBJECT;
     json_t *items = json_array();
-    const Bly__CollectionDef *def = bly_graph_collection(graph, name);
     size_t size = belay_graph_collection_size(graph, name);
     for (size_t i = 0; i < size; i++) {
         const char *node = belay_graph_collection_node(graph, name, i);
         json_array_append_new(items, node                   ? json_string(node)
                                      : holds_messages(name) ? json_string("?")
-                                                            : raw_item(def, i));
+                                                            : raw_item(graph, name, i));
     }
     c->result =
         json_pack("{s:s, s:I, s:o}", "kind", kind_text(belay_graph_collection_kind(graph, name)),

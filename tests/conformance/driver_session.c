@@ -2,7 +2,7 @@
 #include "driver.h"
 
 #include "base/error.h"
-#include "graph/wire_cursor.h"
+#include "wire/cursor.h"
 
 #include <stdlib.h>
 #include <time.h>

@@ -1,7 +1,7 @@
 /* Graphs of the scripted runtime: ops made one by one or imported from a GraphDef. */
 #include "scripted_impl.h"
 
-#include "graph/wire_cursor.h"
+#include "wire/cursor.h"
 
 #include <stdarg.h>
 #include <stdio.h>

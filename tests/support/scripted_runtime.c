@@ -2,7 +2,7 @@
 #include "scripted_impl.h"
 
 #include "base/clock.h"
-#include "graph/wire_cursor.h"
+#include "wire/cursor.h"
 
 #include <limits.h>
 #include <setjmp.h>

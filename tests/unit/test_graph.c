@@ -13,8 +13,8 @@
 #include "graph/defaults.h"
 #include "graph/index.h"
 #include "graph/kind.h"
-#include "graph/wire_cursor.h"
 #include "scripted_runtime.h"
+#include "wire/cursor.h"
 #include "wire/unpack.h"
 
 #include <belay/log.h>
@@ -119,21 +119,23 @@ static void test_kind__tells_text_from_damage(void **state) {
     static const struct {
         const char *text;
         belay_code code;
-    } cases[] = {{"graph_def {\n}\n", BELAY_UNIMPLEMENTED},
-                 {"\n\n  collection_def: {", BELAY_UNIMPLEMENTED},
-                 {"# a comment\nsaver_def {", BELAY_UNIMPLEMENTED},
-                 {"node {\n", BELAY_DATA_LOSS},
-                 {"hello {", BELAY_DATA_LOSS},
-                 {"\x08\x01", BELAY_DATA_LOSS},
-                 {"\x12\x03\x0a\x01\x61", BELAY_OK}};
+        int is_text;
+    } cases[] = {
+        {"graph_def {\n}\n", BELAY_OK, 1},         {"\n\n  collection_def: {", BELAY_OK, 1},
+        {"# a comment\nsaver_def {", BELAY_OK, 1}, {"node {\n", BELAY_DATA_LOSS, 1},
+        {"hello {", BELAY_DATA_LOSS, 1},           {"meta_graphs {", BELAY_DATA_LOSS, 1},
+        {"\x08\x01", BELAY_DATA_LOSS, 0},          {"", BELAY_OK, 0},
+        {"\x12\x03\x0a\x01\x61", BELAY_OK, 0}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         BLY_LOCAL_ERROR(err);
-        assert_int_equal(bly_check_kind("a file", cases[i].text, strlen(cases[i].text), &err),
-                         cases[i].code);
+        int is_text;
+        assert_int_equal(
+            bly_check_kind("a file", cases[i].text, strlen(cases[i].text), &is_text, &err),
+            cases[i].code);
+        assert_int_equal(is_text, cases[i].is_text);
         assert_true(cases[i].code == BELAY_OK || strstr(err.message, "a file") == err.message);
     }
-    assert_int_equal(bly_check_kind("x", "", 0, NULL), BELAY_DATA_LOSS);
 }
 
 /* ---- collections and variables ---- */
@@ -239,6 +241,22 @@ static void test_load__tolerates_odd_collections(void **state) {
     belay_graph_free(graph);
 }
 
+/* MG-22: whatever kind of name it is */
+static void test_load__refuses_collections_of_what_is_not_there(void **state) {
+    static const char *const names[] = {"gone:0", "gone", "a:1"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char text[128], wanted[128];
+        BLY_LOCAL_ERROR(err);
+        snprintf(text, sizeof text, "a = Const() dtype=int64 value=1\ncollection losses: a:0, %s\n",
+                 names[i]);
+        assert_null(scripted_graph(text, &err));
+        assert_int_equal(err.code, BELAY_NOT_FOUND);
+        snprintf(wanted, sizeof wanted, "'losses' names '%s', which does not exist", names[i]);
+        assert_non_null(strstr(err.message, wanted));
+    }
+}
+
 /* BUG-62, MG-19 */
 static void test_problems__name_resources_that_nothing_fills(void **state) {
     static const char table[] = "table = HashTableV2() key_dtype=string value_dtype=int64\n"
@@ -268,10 +286,9 @@ static void test_problems__name_what_collections_lack_or_have_twice(void **state
     belay_graph *graph = make("a = NoOp()\nb = NoOp()\n"
                               "collection train_op: a, a\n"
                               "collection init_op: a, b\n"
-                              "collection losses: gone:0\n");
+                              "collection losses: a\n");
     assert_false(has_problem(graph, "train_op"));
     assert_true(has_problem(graph, "'init_op' has 2 members"));
-    assert_true(has_problem(graph, "'losses' names 'gone:0', which is not in the graph"));
     belay_graph_free(graph);
 }
 
@@ -421,6 +438,7 @@ int main(void) {
         TEST(test_variables__must_fit_the_graph),
         TEST(test_variables__are_trainable_by_their_collection),
         TEST(test_load__refuses_unbound_inputs),
+        TEST(test_load__refuses_collections_of_what_is_not_there),
         TEST(test_load__tolerates_odd_collections),
         TEST(test_problems__name_resources_that_nothing_fills),
         TEST(test_problems__name_what_collections_lack_or_have_twice),

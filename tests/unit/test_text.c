@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "failing_alloc.h"
 #include "wire/checkpoint.pb-c.h"
+#include "wire/full_graph.pb-c.h"
 #include "wire/graph.pb-c.h"
 #include "wire/text.h"
 #include "wire/unpack.h"
@@ -18,6 +19,8 @@
 #include <cmocka.h>
 
 #define STATE (&bly__checkpoint_state__descriptor)
+#define NODE  (&bly__full__node_def__descriptor)
+#define NESTS (&bly__full__full_type_def__descriptor)
 
 static void *read_as(const ProtobufCMessageDescriptor *type, const char *text) {
     BLY_LOCAL_ERROR(err);
@@ -106,12 +109,12 @@ static void test_text_read__takes_nested_messages_and_oneofs(void **state) {
     assert_memory_equal(read->graph_def.data, "\0\xff", 2);
     bly_wire_free(read);
     /* The last member of a oneof stays; the others are given back. */
-    Bly__CollectionDef *def = read_as(&bly__collection_def__descriptor,
-                                      "node_list { value: 'n' } any_list: 'x' any_list: 'y' "
-                                      "float_list { value: 1 } float_list { value: 2 }");
-    assert_int_equal(def->kind_case, BLY__COLLECTION_DEF__KIND_FLOAT_LIST);
-    assert_int_equal(def->float_list->n_value, 2);
-    bly_wire_free(def);
+    Bly__Full__AttrValue *value = read_as(&bly__full__attr_value__descriptor,
+                                          "func { name: 'n' } s: 'x' s: 'y' placeholder: 'z' "
+                                          "list { f: 1 } list { f: 2 }");
+    assert_int_equal(value->value_case, BLY__FULL__ATTR_VALUE__VALUE_LIST);
+    assert_int_equal(value->list->n_f, 2);
+    bly_wire_free(value);
 }
 
 static void test_text_read__takes_enums_by_name_or_number(void **state) {
@@ -173,7 +176,7 @@ static void test_text_read__leaves_nothing_behind_wherever_it_stops(void **state
     static const char text[] =
         "collection_def { key: \"a\" value: < bytes_list { value: ['p', 'q'] } > }\n"
         "collection_def: [{ key: 'b' value { node_list { value: ['n', 'm'] } } }, <key: 'c'>]\n"
-        "collection_def { value { any_list: 'x' node_list { value: 'n' } any_list: 'y' } }"
+        "collection_def { value { int64_list { value: 1 } node_list { value: 'n' } } }"
         "saver_def { save_tensor_name: 'x' save_tensor_name: 'y' } graph_def: 'g' graph_def: 'h'";
     for (size_t i = 0; i < sizeof text; i++) {
         BLY_LOCAL_ERROR(err);
@@ -190,53 +193,15 @@ static void test_text_read__leaves_nothing_behind_wherever_it_stops(void **state
     }
 }
 
-/* A message that holds its own kind, which none of our schemas does. */
-struct nest {
-    ProtobufCMessage base;
-    struct nest *inner;
-};
-
-static const ProtobufCMessageDescriptor nest_type;
-
-static const ProtobufCFieldDescriptor nest_fields[] = {{
-    .name = "m",
-    .id = 1,
-    .label = PROTOBUF_C_LABEL_NONE,
-    .type = PROTOBUF_C_TYPE_MESSAGE,
-    .offset = offsetof(struct nest, inner),
-    .descriptor = &nest_type,
-}};
-static const unsigned nest_by_name[] = {0};
-static const ProtobufCIntRange nest_ranges[] = {{1, 0}, {0, 1}};
-
-static void init_nest(ProtobufCMessage *message) {
-    *(struct nest *)(void *)message = (struct nest){.base = {.descriptor = &nest_type}};
-}
-
-static const ProtobufCMessageDescriptor nest_type = {
-    .magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
-    .name = "Nest",
-    .short_name = "Nest",
-    .sizeof_message = sizeof(struct nest),
-    .n_fields = 1,
-    .fields = nest_fields,
-    .fields_sorted_by_name = nest_by_name,
-    .n_field_ranges = 1,
-    .field_ranges = nest_ranges,
-    .message_init = init_nest,
-};
-
 static void test_text_read__bounds_how_deep_messages_nest(void **state) {
     (void)state;
-    char text[2 * 101 + 1] = "";
-    for (size_t i = 0; i < 100; i++)
-        memcpy(text + 2 * i, "m{", 2);
-    memset(text + 200, 0, 3);
+    char text[5 * 101 + 1] = "";
+    for (size_t i = 0; i < 101; i++)
+        memcpy(text + 5 * i, "args{", 5);
     BLY_LOCAL_ERROR(err);
-    assert_null(bly_text_read(&nest_type, text, 200, "f", &err));
+    assert_null(bly_text_read(NESTS, text, 500, "f", &err));
     assert_non_null(strstr(err.message, "expected a field or }"));
-    memcpy(text + 200, "m{", 2);
-    assert_null(bly_text_read(&nest_type, text, 202, "f", &err));
+    assert_null(bly_text_read(NESTS, text, 505, "f", &err));
     assert_non_null(strstr(err.message, "nested too deeply"));
 }
 
@@ -297,8 +262,8 @@ static void test_text_print__gives_numbers_their_shortest_form(void **state) {
                         -2.5,
                         5e-324,
                         1.7976931348623157e308};
-    float floats[] = {0.1f,          1,     1e10f,     16777216, 123456789.0f, 1e-7f,
-                      3.4028234e38f, 1e16f, 0.3333333f};
+    float floats[] = {0.1f,          1,     1e10f,      16777216, 123456789.0f, 1e-7f,
+                      3.4028234e38f, 1e16f, 0.3333333f, 1e-45f,   1.2e-41f};
     Bly__CheckpointState message = BLY__CHECKPOINT_STATE__INIT;
     message.all_model_checkpoint_timestamps = doubles;
     message.n_all_model_checkpoint_timestamps = sizeof doubles / sizeof doubles[0];
@@ -314,7 +279,123 @@ static void test_text_print__gives_numbers_their_shortest_form(void **state) {
     list.n_value = sizeof floats / sizeof floats[0];
     assert_printed(&list, "value: 0.1\nvalue: 1.0\nvalue: 10000000000.0\nvalue: 16777216.0\n"
                           "value: 123456790.0\nvalue: 1e-07\nvalue: 3.4028235e+38\nvalue: 1e+16\n"
-                          "value: 0.3333333\n");
+                          "value: 0.3333333\nvalue: 1.4013e-45\nvalue: 1.19993e-41\n");
+}
+
+/* As protobuf reads bytes: what is set twice keeps the second value, and a map the last entry. */
+static void assert_same_as(const ProtobufCMessageDescriptor *type, const char *text,
+                           const char *printed) {
+    void *read = read_as(type, text);
+    assert_printed(read, printed);
+    bly_wire_free(read);
+}
+
+/* EV-22: maps are printed by key, and their values also where they are empty. */
+static void test_text_print__prints_maps_by_key(void **state) {
+    (void)state;
+    assert_same_as(NODE,
+                   "attr { key: 'b' value { i: 0 } } attr { key: '\303\251' value { b: false } }"
+                   "attr { key: 'a' value { f: 1 } } attr { } name: 'n' input: ['x', '^y']"
+                   "attr { key: 'a' value { type: DT_FLOAT_REF } } attr { key: 'B' value < > }",
+                   "name: \"n\"\ninput: \"x\"\ninput: \"^y\"\n"
+                   "attr {\n  value {\n  }\n}\n"
+                   "attr {\n  key: \"B\"\n  value {\n  }\n}\n"
+                   "attr {\n  key: \"a\"\n  value {\n    type: DT_FLOAT_REF\n  }\n}\n"
+                   "attr {\n  key: \"b\"\n  value {\n    i: 0\n  }\n}\n"
+                   "attr {\n  key: \"\303\251\"\n  value {\n    b: false\n  }\n}\n");
+    assert_same_as(&bly__full__function_def__descriptor,
+                   "arg_attr { key: 7 } arg_attr { key: 0 } ret { key: 'r' value: '' } "
+                   "resource_arg_unique_id { key: 3000000000 value: 1 }"
+                   "resource_arg_unique_id { key: 2 value: 0 }",
+                   "ret {\n  key: \"r\"\n}\n"
+                   "arg_attr {\n  value {\n  }\n}\n"
+                   "arg_attr {\n  key: 7\n  value {\n  }\n}\n"
+                   "resource_arg_unique_id {\n  key: 2\n}\n"
+                   "resource_arg_unique_id {\n  key: 3000000000\n  value: 1\n}\n");
+}
+
+static void test_text_print__sorts_many_keys(void **state) {
+    (void)state;
+    bly_buf text = BLY_BUF_INIT, wanted = BLY_BUF_INIT;
+    for (int i = 99; i >= 10; i--)
+        bly_buf_printf(&text, "attr { key: 'k%d' }", i);
+    for (int i = 10; i < 100; i++)
+        bly_buf_printf(&wanted, "attr {\n  key: \"k%d\"\n  value {\n  }\n}\n", i);
+    assert_same_as(NODE, bly_buf_text(&text), bly_buf_text(&wanted));
+    bly_buf_free(&text);
+    bly_buf_free(&wanted);
+}
+
+/* MG-05: what an Any holds is written out where its type is known, as Python does it. */
+static void test_text__writes_out_what_an_any_holds(void **state) {
+    (void)state;
+    static const char known[] = "any_list {\n"
+                                "  value {\n"
+                                "    [type.googleapis.com/tensorflow.SaverDef] {\n"
+                                "      save_tensor_name: \"s\"\n"
+                                "      version: V2\n"
+                                "    }\n"
+                                "  }\n"
+                                "  value {\n"
+                                "    type_url: \"type.example.com/nothing\"\n"
+                                "    value: \"\\010\\001\"\n"
+                                "  }\n"
+                                "}\n";
+    Bly__Full__CollectionDef *def = read_as(&bly__full__collection_def__descriptor, known);
+    Bly__Full__Any *first = def->any_list->value[0];
+    assert_string_equal(first->type_url, "type.googleapis.com/tensorflow.SaverDef");
+    assert_int_equal(first->value.len, 5);
+    assert_memory_equal(first->value.data, "\x12\x01s\x38\x02", 5);
+    assert_printed(def, known);
+    /* what its type does not fit stays bytes */
+    first->value.data[0] = 0xff;
+    bly_buf text = BLY_BUF_INIT;
+    bly_text_print(&def->base, &text);
+    assert_non_null(strstr(bly_buf_text(&text), "value: \"\\377\\001s8\\002\"\n"));
+    bly_buf_free(&text);
+    bly_wire_free(def);
+    assert_wrong(&bly__full__any__descriptor, "\n [type.googleapis.com/some.Message] { }",
+                 "f:2:3: belay does not know the message type 'type.googleapis.com/some.Message'");
+    assert_wrong(&bly__full__any__descriptor, "[a/tensorflow.SaverDef] { x: 1 }",
+                 "f:1:27: SaverDef has no field 'x'");
+    assert_wrong(NODE, "[tensorflow.extension]: 1", "f:1:1: expected a field, found '['");
+}
+
+static void test_text__writes_an_any_wherever_memory_runs_out(void **state) {
+    (void)state;
+    static const char text[] = "[a/tensorflow.NodeDef] { attr { key: 'a' value { s: 'x' } } }";
+    FAILING_ALLOC(n) {
+        BLY_LOCAL_ERROR(err);
+        bly_buf printed = BLY_BUF_INIT;
+        void *read = bly_text_read(&bly__full__any__descriptor, text, sizeof text - 1, "f", &err);
+        assert_int_equal(err.code, read ? BELAY_OK : BELAY_RESOURCE_EXHAUSTED);
+        if (read)
+            bly_text_print(read, &printed);
+        if (!failing_alloc_hit())
+            assert_non_null(strstr(bly_buf_text(&printed), "key: \"a\""));
+        assert_int_equal(!read || printed.failed, failing_alloc_hit());
+        bly_buf_free(&printed);
+        bly_wire_free(read);
+    }
+}
+
+/* protobuf-c recurses, so that a hostile file could use up the stack. */
+static void test_unpack__bounds_how_deep_messages_nest(void **state) {
+    (void)state;
+    uint8_t bytes[1024];
+    size_t len = 0, at = sizeof bytes;
+    for (int depth = 0; depth < 120; depth++) {
+        belay_code code;
+        void *read = bly_wire_unpack_nested(NESTS, bytes + at, len, &code);
+        assert_int_equal(code, depth <= BLY_WIRE_NESTING ? BELAY_OK : BELAY_DATA_LOSS);
+        assert_int_equal(read != NULL, code == BELAY_OK);
+        bly_wire_free(read);
+        if (len >= 0x80)
+            bytes[--at] = (uint8_t)(len >> 7);
+        bytes[--at] = (uint8_t)(len >= 0x80 ? (len & 0x7f) | 0x80 : len);
+        bytes[--at] = 0x12; /* args */
+        len = sizeof bytes - at;
+    }
 }
 
 /* A host may have set a locale whose numbers have a comma. */
@@ -361,6 +442,11 @@ int main(void) {
         cmocka_unit_test(test_text_read__bounds_how_deep_messages_nest),
         cmocka_unit_test(test_text_print__prints_what_python_prints),
         cmocka_unit_test(test_text_print__gives_numbers_their_shortest_form),
+        cmocka_unit_test(test_text_print__prints_maps_by_key),
+        cmocka_unit_test(test_text_print__sorts_many_keys),
+        cmocka_unit_test(test_text__writes_out_what_an_any_holds),
+        cmocka_unit_test(test_text__writes_an_any_wherever_memory_runs_out),
+        cmocka_unit_test(test_unpack__bounds_how_deep_messages_nest),
         cmocka_unit_test(test_text__does_not_depend_on_the_hosts_language),
         cmocka_unit_test(test_text__reads_what_it_prints),
     };

@@ -1,7 +1,7 @@
 /* Walks the fields of a serialised message without unpacking it: for what is too large to be copied
  * (a GraphDef), or too odd to have a schema (what somebody gave us instead of a graph). */
-#ifndef BLY_GRAPH_WIRE_CURSOR_H
-#define BLY_GRAPH_WIRE_CURSOR_H
+#ifndef BLY_WIRE_CURSOR_H
+#define BLY_WIRE_CURSOR_H
 
 #include <stddef.h>
 #include <stdint.h>

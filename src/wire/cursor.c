@@ -1,4 +1,4 @@
-#include "graph/wire_cursor.h"
+#include "wire/cursor.h"
 
 bly_cursor bly_cursor_over(const void *data, size_t len) {
     const uint8_t *at = data;
