@@ -479,7 +479,7 @@ static void ask_to_stop(void *self) {
     belay_monitored_session_request_stop(self);
 }
 
-/* MS-06, WS-13: a stop from elsewhere ends the loop, and forbids nothing. */
+/* MS-06, WS-13, SD-09: a stop from elsewhere ends the loop, and forbids nothing. */
 static void test_request_stop__ends_the_loop_and_forbids_no_step(void **state) {
     (void)state;
     struct probe a = {.name = "A"};
@@ -612,7 +612,7 @@ static void report(belay_coordinator *coordinator, belay_code code, const char *
     belay_coordinator_request_stop(coordinator, &reason);
 }
 
-/* MS-43, WS-11, WS-14, BUG-02, BUG-04, MS-13, MS-14: without recovery. */
+/* MS-43, WS-11, WS-14, SD-06, BUG-02, BUG-04, MS-13, MS-14: without recovery. */
 static void test_close__returns_what_a_helper_thread_reported(void **state) {
     (void)state;
     static const struct {

@@ -74,7 +74,8 @@ static void test_training__one_frequency_switches_the_other_off__MS_27(void **st
     assert_int_equal(count_log(BELAY_LOG_INFO, "Saving checkpoints"), 4); /* 0, 3, 6, 7 */
 }
 
-/* MS-29 is TensorFlow's, which also refuses secs=0 beside steps. */
+/* MS-29 is TensorFlow's, which also refuses secs=0 beside steps; SD-13: the behaviour counts, not
+ * TensorFlow's documentation. */
 static void test_training__refuses_both_frequencies__BUG_60(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL);
@@ -88,6 +89,26 @@ static void test_training__refuses_both_frequencies__BUG_60(void **state) {
     assert_int_equal(try_training(f, &options), BELAY_INVALID_ARGUMENT);
     options.save_summaries_secs = 0;
     open_training(f, &options);
+    close_session(f);
+}
+
+/* The target and the config, device filters in it, are the caller's alone. */
+static void test_training__sets_no_device_filters__MS_42(void **state) {
+    static const uint8_t filters[] = {0x22, 0x07, '/', 'j', 'o', 'b', ':', 'p', 's'};
+    fixture *f = *state;
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
+    uint8_t config[64];
+    use_graph(f, MODEL);
+    belay_training_options options = options_of(f);
+    open_training(f, &options);
+    assert_int_equal(scripted_last_config(config, sizeof config), 0);
+    close_session(f);
+    session.config = filters;
+    session.config_size = sizeof filters;
+    options.session = &session;
+    open_training(f, &options);
+    assert_int_equal(scripted_last_config(config, sizeof config), sizeof filters);
+    assert_memory_equal(config, filters, sizeof filters);
     close_session(f);
 }
 
@@ -284,6 +305,7 @@ int main(void) {
         TEST(test_training__saves_after_ten_minutes__MS_28),
         TEST(test_training__one_frequency_switches_the_other_off__MS_27),
         TEST(test_training__refuses_both_frequencies__BUG_60),
+        TEST(test_training__sets_no_device_filters__MS_42),
         TEST(test_training__what_is_off_is_not_there__MS_30),
         TEST_WAITING(test_training__a_worker_has_its_own_hooks_only__MS_31),
         TEST(test_training__calls_hooks_in_order__MS_32),

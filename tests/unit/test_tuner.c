@@ -163,8 +163,8 @@ static unsigned int as_set(unsigned int mode) {
     return is & ~STATUS_FLAGS;
 }
 
-/* A host that traps divisions by zero and rounds down: TensorFlow computes as in its own threads,
- * and the host finds its mode again. */
+/* Beside BUG-74: a host that traps divisions by zero and rounds down: TensorFlow computes as in its
+ * own threads, and the host finds its mode again. */
 static void test_step__in_the_calling_thread_has_tensorflow_s_floating_point_mode(void **state) {
     const unsigned int hosts = (0x1f80u & ~0x0200u) | 0x2000u;
     unsigned int before = _mm_getcsr(), inside = 0, after;
