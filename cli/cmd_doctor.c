@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <gnu/libc-version.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 #include <unistd.h>
 
 typedef struct values {
-    const char *dir;
+    const char *dir, *cluster;
     int json;
 } values;
 
@@ -23,7 +24,8 @@ typedef struct values {
 
 static const cli_option options[] = {
     {"dir", "DIR", "look at the disk of this folder; default: the current one", CLI_TEXT, AT(dir)},
-    {"cluster", "SPEC", "which tasks of a cluster answer", CLI_NOT_BUILT, 0},
+    {"cluster", "SPEC", "which tasks of a cluster listen: JOB=HOST:PORT,...;JOB=..., or JSON",
+     CLI_TEXT, AT(cluster)},
     {"json", NULL, "the result as JSON", CLI_SWITCH, AT(json)},
     {NULL, NULL, NULL, CLI_SWITCH, 0},
 };
@@ -133,8 +135,41 @@ static void tell_disk(struct report *report, const char *dir) {
         tell(report, BAD, "disk", "the folder cannot be written");
 }
 
+static void tell_task(void *self, const char *job, int32_t task, const char *address,
+                      const char *reason) {
+    char what[300], text[1000];
+    snprintf(what, sizeof what, "job %s task %" PRId32, job, task);
+    snprintf(text, sizeof text, "%s at %s%s%s", reason ? "does not listen" : "listens", address,
+             reason ? ": " : "", reason ? reason : "");
+    tell(self, reason ? BAD : FINE, what, text);
+}
+
+static void tell_cluster(struct report *report, const belay_cluster_spec *cluster) {
+    belay_error *err = belay_error_new();
+    if (belay_cluster_spec_probe(cluster, 0, tell_task, report, err) != BELAY_OK)
+        tell(report, BAD, "cluster", belay_error_message(err));
+    belay_error_free(err);
+}
+
+/* NULL with a code to end with where there is a specification, and it is wrong. */
+static belay_cluster_spec *read_cluster(const values *v, int *out_code) {
+    belay_error *err = belay_error_new();
+    belay_cluster_spec *cluster = v->cluster ? belay_cluster_spec_parse(v->cluster, err) : NULL;
+    *out_code = CLI_OK;
+    if (v->cluster && !cluster)
+        *out_code = belay_error_code(err) == BELAY_INVALID_ARGUMENT
+                        ? cli_usage_error("--cluster: %s", belay_error_message(err))
+                        : cli_report(err);
+    belay_error_free(err);
+    return cluster;
+}
+
 static int run_doctor(const void *given, const char *const *arguments, int count) {
     const values *v = given;
+    int code;
+    belay_cluster_spec *cluster = read_cluster(v, &code);
+    if (code != CLI_OK)
+        return code;
     static const char *const headings[] = {"", "what", ""};
     struct report report = {v->json ? NULL : cli_table_new(3, headings),
                             v->json ? json_array() : NULL, 0};
@@ -147,6 +182,9 @@ static int run_doctor(const void *given, const char *const *arguments, int count
     tell_tensorflow(&report);
     tell_environment(&report);
     tell_disk(&report, v->dir ? v->dir : ".");
+    if (cluster)
+        tell_cluster(&report, cluster);
+    belay_cluster_spec_free(cluster);
     if (report.table) {
         cli_table_print(report.table);
         cli_table_free(report.table);
@@ -158,9 +196,10 @@ static int run_doctor(const void *given, const char *const *arguments, int count
 
 const cli_command cli_doctor = {
     "doctor",
-    "[--dir DIR] [--json]",
-    "What is installed and loaded, and what is wrong.",
-    NULL,
+    "[--dir DIR] [--cluster SPEC] [--json]",
+    "What is installed, loaded and reachable, and what is wrong.",
+    "Each line begins with ok, note or bad; exit code 1: something is bad. SPEC as for 'belay\n"
+    "server'. Tasks are looked at all at once, for at most five seconds.",
     options,
     sizeof(values),
     0,

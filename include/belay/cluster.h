@@ -4,7 +4,7 @@
  * A cluster specification maps job names ("ps", "worker", "chief") to tasks, and tasks to addresses
  * HOST:PORT. It comes from a command line or a program (belay_cluster_spec), or from the
  * environment variable TF_CONFIG (belay_tf_config), as Kubeflow and TensorFlow write it. Nothing
- * here needs TensorFlow or the network.
+ * here needs TensorFlow, and only belay_cluster_spec_probe() the network.
  */
 #ifndef BELAY_CLUSTER_H
 #define BELAY_CLUSTER_H
@@ -152,6 +152,31 @@ BELAY_API const char *belay_cluster_spec_text(belay_cluster_spec *spec, belay_er
  */
 BELAY_API const void *belay_cluster_spec_def(belay_cluster_spec *spec, size_t *out_size,
                                              belay_error *err);
+
+/**
+ * Told of one task by belay_cluster_spec_probe(), on the caller's thread, with no lock held.
+ *
+ * @param reason NULL: somebody listens at the task's address; else why nobody does, as far as is
+ *               known: "Connection refused".
+ */
+typedef void (*belay_task_probe_fn)(void *self, const char *job, int32_t task_index,
+                                    const char *address, const char *reason);
+
+/**
+ * Looks which tasks of a cluster listen at their addresses, all at the same time, and then tells of
+ * each, in the order of jobs and tasks. What listens there need not be a server of TensorFlow's.
+ *
+ * Threads:   any thread; names and addresses are looked up on threads of belay's, which end soon.
+ * Blocks:    until all have answered, and at most max_wait_secs.
+ *
+ * @param max_wait_secs 0: 5.
+ * @param self          Handed to `tell`.
+ * @return BELAY_OK, whatever was found; BELAY_INVALID_ARGUMENT: max_wait_secs is malformed, or
+ * there is nobody to tell; or BELAY_RESOURCE_EXHAUSTED.
+ */
+BELAY_API belay_code belay_cluster_spec_probe(const belay_cluster_spec *spec, double max_wait_secs,
+                                              belay_task_probe_fn tell, void *self,
+                                              belay_error *err);
 
 /** No task index is given. */
 #define BELAY_NO_TASK ((int32_t)-1)

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import time
 import unittest
 
 from support import GRAPHS, Case, need_graphs, stop
@@ -99,6 +100,55 @@ class Serving(Case):
             env={"BELAY_TENSORFLOW": "/nowhere"},
             saying="TensorFlow not found",
         )
+
+
+class Doctor(Case):
+    """doctor --cluster: which tasks listen, with a reason for each that does not, and in time."""
+
+    def test_tells_of_each_task(self):
+        port, nobody = free_port(), free_port()
+        with socket.socket() as deaf, socket.socket() as listens:
+            listens.bind(("127.0.0.1", port))
+            listens.listen()
+            # A queue that is full does not answer: that must not hold it up.
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen(0)
+            silent = deaf.getsockname()[1]
+            fillers = [socket.socket() for _ in range(4)]
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", silent))
+            spec = f"ps=127.0.0.1:{port};worker=127.0.0.1:{nobody},127.0.0.1:{silent}"
+            started = time.monotonic()
+            result = self.belay("doctor", "--cluster", spec, "--json", exit_code=1)
+            self.assertLess(time.monotonic() - started, 30)
+            for filler in fillers:
+                filler.close()
+        tasks = [(o["state"], o["what"], o["text"]) for o in json.loads(result.stdout) if o["what"].startswith("job ")]
+        self.assertEqual(
+            tasks[:2],
+            [
+                ("ok", "job ps task 0", f"listens at 127.0.0.1:{port}"),
+                ("bad", "job worker task 0", f"does not listen at 127.0.0.1:{nobody}: Connection refused"),
+            ],
+        )
+        self.assertEqual(tasks[2][:2], ("bad", "job worker task 1"))
+        self.assertRegex(tasks[2][2], f"does not listen at 127.0.0.1:{silent}: (Connection timed out|no answer in time)")
+
+    def test_all_is_well(self):
+        with socket.socket() as listens:
+            listens.bind(("127.0.0.1", 0))
+            listens.listen()
+            port = listens.getsockname()[1]
+            result = self.belay("doctor", "--cluster", json.dumps({"worker": {"3": f"127.0.0.1:{port}"}}), exit_code=0)
+        self.assertRegex(result.stdout, rf"ok +job worker task 3 +listens at 127\.0\.0\.1:{port}")
+
+    def test_a_name_that_is_not_there(self):
+        result = self.belay("doctor", "--cluster=ps=nowhere.invalid:1", exit_code=1)
+        self.assertRegex(result.stdout, r"bad +job ps task 0 +does not listen at nowhere.invalid:1: ")
+
+    def test_malformed(self):
+        self.fails(2, "doctor", "--cluster=ps", saying=("--cluster: ", "has no '='"))
 
 
 class BadMembership(Case):

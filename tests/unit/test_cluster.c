@@ -18,6 +18,7 @@
 #include <belay/server.h>
 #include <belay/session.h>
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -963,6 +964,57 @@ static void test_contact__without_memory_fails_and_releases(void **state) {
     }
 }
 
+/* ---- which tasks listen ---- */
+
+struct told {
+    int count, silent;
+    char last[100];
+};
+
+static void take_task(void *self, const char *job, int32_t task, const char *address,
+                      const char *reason) {
+    struct told *told = self;
+    told->count++;
+    told->silent += reason != NULL;
+    snprintf(told->last, sizeof told->last, "%s %d %s %s", job, (int)task, address,
+             reason ? reason : "listens");
+}
+
+static void test_probe__tells_of_every_task_in_order(void **state) {
+    (void)state;
+    struct told told = {0, 0, ""};
+    belay_cluster_spec *spec = belay_cluster_spec_new();
+    assert_int_equal(belay_cluster_spec_probe(spec, 0, take_task, &told, err), BELAY_OK);
+    assert_int_equal(told.count, 0);
+    /* More of them than threads; what is no address is asked nothing. */
+    for (int32_t i = 0; i < 100; i++)
+        assert_int_equal(belay_cluster_spec_add_task(spec, "w", i * 2, "no address", err),
+                         BELAY_OK);
+    assert_int_equal(belay_cluster_spec_probe(spec, 20, take_task, &told, err), BELAY_OK);
+    assert_int_equal(told.count, 100);
+    assert_int_equal(told.silent, 100);
+    assert_string_equal(told.last, "w 198 no address not of the form HOST:PORT");
+    belay_cluster_spec_free(spec);
+}
+
+static void test_probe__looks_at_its_arguments(void **state) {
+    (void)state;
+    struct told told = {0, 0, ""};
+    belay_cluster_spec *spec = belay_cluster_spec_new();
+    assert_int_equal(belay_cluster_spec_probe(spec, 0, NULL, NULL, err), BELAY_INVALID_ARGUMENT);
+    assert_int_equal(belay_cluster_spec_probe(spec, -1, take_task, &told, err),
+                     BELAY_INVALID_ARGUMENT);
+    assert_int_equal(belay_cluster_spec_probe(spec, NAN, take_task, &told, NULL),
+                     BELAY_INVALID_ARGUMENT);
+    belay_error_clear(err);
+    assert_int_equal(belay_cluster_spec_probe(NULL, 0, take_task, &told, err),
+                     BELAY_INVALID_ARGUMENT);
+    belay_error_set(err, BELAY_DATA_LOSS, "before");
+    assert_int_equal(belay_cluster_spec_probe(NULL, 0, take_task, &told, err), BELAY_DATA_LOSS);
+    belay_error_clear(err);
+    belay_cluster_spec_free(spec);
+}
+
 /* ---- addresses ---- */
 
 static void test_address__is_split_as_tensorflow_does(void **state) {
@@ -1071,6 +1123,8 @@ int main(void) {
         TEST(test_server__is_local_by_default),
         TEST(test_server_options__refuse_other_sizes),
         TEST(test_server__is_deleted_only_where_it_does_not_serve),
+        TEST(test_probe__tells_of_every_task_in_order),
+        TEST(test_probe__looks_at_its_arguments),
         TEST(test_contact__is_made_at_once_where_the_target_answers),
         TEST(test_contact__ends_at_its_deadline_with_a_reason),
         TEST(test_contact__has_a_reason_after_a_short_wait_too),
