@@ -50,12 +50,19 @@ struct shapes {
     bly_buf name, dim, shape, list, value, entry;
     int64_t *dims;
     size_t dims_room;
+    int failed; /* memory was out at some time */
 };
 
+/* Empties a buffer, and keeps in mind what it forgets. */
+static void reset(struct shapes *work, bly_buf *buf) {
+    work->failed |= buf->failed;
+    bly_buf_clear(buf);
+}
+
 static void put_shape(struct shapes *work, const int64_t *dims, int rank) {
-    bly_buf_clear(&work->shape);
+    reset(work, &work->shape);
     for (int i = 0; i < rank; i++) {
-        bly_buf_clear(&work->dim);
+        reset(work, &work->dim);
         if (dims[i] != 0)
             bly_put_number(&work->dim, DIM_SIZE, (uint64_t)dims[i]);
         bly_put_bytes(&work->shape, SHAPE_DIM, work->dim.data, work->dim.len);
@@ -73,8 +80,10 @@ static int add_output(struct shapes *work, TF_Output output) {
         return 0;
     if (rank > 0 && (size_t)rank > work->dims_room) {
         int64_t *larger = bly_realloc(work->dims, (size_t)rank * sizeof *larger);
-        if (!larger)
+        if (!larger) {
+            work->failed = 1;
             return 0;
+        }
         work->dims = larger;
         work->dims_room = (size_t)rank;
     }
@@ -91,7 +100,7 @@ static int add_output(struct shapes *work, TF_Output output) {
 static int describe_node(struct shapes *work, const bly_field *node) {
     bly_cursor fields = bly_cursor_over(node->data, node->size);
     bly_field field;
-    bly_buf_clear(&work->name);
+    reset(work, &work->name);
     while (bly_cursor_next(&fields, &field))
         if (field.number == NODE_NAME && field.type == 2) {
             bly_buf_append(&work->name, field.data, field.size);
@@ -103,9 +112,9 @@ static int describe_node(struct shapes *work, const bly_field *node) {
     int count = op ? work->graph->rt->OperationNumOutputs(op) : 0;
     if (count == 0)
         return 0;
-    bly_buf_clear(&work->list);
-    bly_buf_clear(&work->value);
-    bly_buf_clear(&work->entry);
+    reset(work, &work->list);
+    reset(work, &work->value);
+    reset(work, &work->entry);
     for (int i = 0; i < count; i++)
         if (!add_output(work, (TF_Output){op, i}))
             return 0;
@@ -133,8 +142,9 @@ static void add_shapes(struct shapes *work, const TF_Buffer *from, bly_buf *out)
         bly_buf_append(out, field.data, field.size);
         bly_buf_append(out, attr.data, attr.len);
     }
-    out->failed |= attr.failed || work->name.failed || work->dim.failed || work->shape.failed ||
-                   work->list.failed || work->value.failed || work->entry.failed;
+    out->failed |= attr.failed || work->failed || work->name.failed || work->dim.failed ||
+                   work->shape.failed || work->list.failed || work->value.failed ||
+                   work->entry.failed;
     bly_buf_free(&attr);
 }
 

@@ -335,6 +335,58 @@ class TestLibrary(unittest.TestCase):
             self.assertEqual(tf1.train.import_meta_graph(self.path("one.meta")).saver_def, theirs.saver_def)
 
 
+class TestCommand(unittest.TestCase):
+    """`belay train` and `belay graph show` on graphs in text form, and what they write (HK-CKPT-05, EV-22, MG-04)."""
+
+    def run_belay(self, *arguments):
+        done = subprocess.run([pathlib.Path(LIBRARY).parent / "belay", *map(str, arguments)], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.work = pathlib.Path(self.folder.name)
+
+    def test_a_text_meta_is_trained(self):
+        text = self.work / "tiny.meta"
+        meta = meta_graph_pb2.MetaGraphDef.FromString((GRAPHS / "tiny_final.meta").read_bytes())
+        text.write_text(text_format.MessageToString(meta))
+        code, _, said = self.run_belay("train", text, "--dir", self.work / "run", "--steps", 3)
+        self.assertEqual(code, 0, said)
+        self.assertTrue(tf.train.latest_checkpoint(str(self.work / "run")).endswith("model.ckpt-3"))
+        written = text_format.Parse((self.work / "run/graph.pbtxt").read_text(), graph_pb2.GraphDef())
+        with tf.Graph().as_default() as graph:
+            meta_graph.import_scoped_meta_graph(tf.train.latest_checkpoint(str(self.work / "run")) + ".meta")
+            wanted = graph.as_graph_def(add_shapes=True)
+        wanted.versions.CopyFrom(written.versions)
+        names = {n.name for n in written.node}
+        self.assertTrue({n.name for n in wanted.node} >= names)
+        self.assertEqual(list(written.node), [n for n in wanted.node if n.name in names])
+        same = self.run_belay("graph", "show", text)[1], self.run_belay("graph", "show", GRAPHS / "tiny_final.meta")[1]
+        self.assertEqual(*(s.replace(str(p), "") for s, p in zip(same, (text, GRAPHS / "tiny_final.meta"))))
+
+    def test_a_text_saved_model_is_trained(self):
+        model = self.work / "model"
+        (model / "variables").mkdir(parents=True)
+        for path in pathlib.Path(KERAS, "variables").iterdir():
+            (model / "variables" / path.name).write_bytes(path.read_bytes())
+        message = saved_model_pb2.SavedModel.FromString(pathlib.Path(KERAS, "saved_model.pb").read_bytes())
+        (model / "saved_model.pbtxt").write_text(text_format.MessageToString(message))
+        data = pathlib.Path(KERAS).parent / "data"
+        feeds = [f"--feed={n}={data}/train_{n}.npy" for n in "xy"]
+        code, _, said = self.run_belay("train", model, "--dir", self.work / "run", "--steps", 2, *feeds)
+        self.assertEqual(code, 0, said)
+        written = text_format.Parse((self.work / "run/graph.pbtxt").read_text(), graph_pb2.GraphDef())
+        wanted = {f.signature.name for f in message.meta_graphs[0].graph_def.library.function}
+        self.assertEqual({f.signature.name for f in written.library.function}, wanted)
+
+    def test_damaged_text_is_told_with_its_line(self):
+        (self.work / "bad.meta").write_text("graph_def {\n  node {\n    nome: 'a'\n  }\n}\n")
+        code, _, said = self.run_belay("graph", "show", self.work / "bad.meta")
+        self.assertEqual(code, 1)
+        self.assertIn("bad.meta:3:5: NodeDef has no field 'nome'", said)
+
+
 FEEDS = {"x:0": [[1.0, 2.0, 3.0, 4.0]], "y:0": [1.0]}
 
 if __name__ == "__main__":

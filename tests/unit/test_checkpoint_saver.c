@@ -1,4 +1,6 @@
 /* The hook that saves, and its listeners: sections HK-CKPT and HK-LSN of the behaviour. */
+#include "base/buf.h"
+#include "base/file.h"
 #include "failing_alloc.h"
 #include "hooks_fixture.h"
 
@@ -543,6 +545,22 @@ static void test_checkpoint_saver__event_has_the_path_without_step__HK_CKPT_11(v
     assert_string_equal(events_with(folder_of(f), "CHECKPOINT"), line);
 }
 
+/* EV-22: the graph with the shapes that were inferred. */
+static void test_checkpoint_saver__writes_the_graph_as_text__HK_CKPT_05(void **state) {
+    fixture *f = *state;
+    bly_buf text = BLY_BUF_INIT;
+    char path[512];
+    use_graph(f, MODEL);
+    add_hook(f, save_every_steps(f, 100));
+    open_session(f);
+    snprintf(path, sizeof path, "%s/graph.pbtxt", folder_of(f));
+    assert_int_equal(bly_file_read(path, 1 << 20, &text, NULL), BELAY_OK);
+    assert_memory_equal(bly_buf_text(&text), "node {\n  name: ", 15);
+    assert_non_null(strstr(bly_buf_text(&text), "key: \"_output_shapes\""));
+    bly_buf_free(&text);
+    close_session(f);
+}
+
 static void test_checkpoint_saver__writes_meta_beside_each__HK_CKPT_10(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL);
@@ -874,6 +892,7 @@ int main(void) {
         TEST(test_checkpoint_saver__tells_listeners_around_the_save__HK_CKPT_10),
         TEST(test_checkpoint_saver__says_what_it_does__HK_CKPT_12),
         TEST(test_checkpoint_saver__event_has_the_path_without_step__HK_CKPT_11),
+        TEST(test_checkpoint_saver__writes_the_graph_as_text__HK_CKPT_05),
         TEST(test_checkpoint_saver__writes_meta_beside_each__HK_CKPT_10),
         TEST(test_checkpoint_saver__writes_no_graph_where_told__MS_39),
         TEST(test_checkpoint_saver__keeps_one_meta_where_told),

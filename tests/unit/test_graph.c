@@ -11,8 +11,12 @@
 #include "failing_alloc.h"
 #include "graph/builder.h"
 #include "graph/defaults.h"
+#include "graph/export_meta.h"
+#include "graph/graph_def.h"
 #include "graph/index.h"
 #include "graph/kind.h"
+#include "graph/text_form.h"
+#include "scratch.h"
 #include "scripted_runtime.h"
 #include "wire/cursor.h"
 #include "wire/unpack.h"
@@ -22,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static char last_log[512];
 
@@ -427,8 +432,184 @@ static void test_create_global_step__survives_memory_running_out(void **state) {
     }
 }
 
+/* ---- text form, and writing ---- */
+
+static int has_in(const bly_buf *text, const char *part) {
+    return strstr(bly_buf_text(text), part) != NULL;
+}
+
+/* MG-03: a node with outputs says their shapes; one without has nothing to say. */
+static void test_graph_def__carries_inferred_shapes__MG_03(void **state) {
+    (void)state;
+    belay_graph *graph = make("a = Placeholder() dtype=float shape=[2,-1,0]\n"
+                              "b = Placeholder() dtype=float\n"
+                              "n = NoOp()\n");
+    bly_buf def = BLY_BUF_INIT, text = BLY_BUF_INIT;
+    assert_int_equal(bly_graph_def(graph, &def, NULL), BELAY_OK);
+    assert_int_equal(bly_graph_to_text(BLY_GRAPH_DEF, "g", def.data, def.len, &text, NULL),
+                     BELAY_OK);
+    assert_true(has_in(&text, "    key: \"_output_shapes\"\n"
+                              "    value {\n"
+                              "      list {\n"
+                              "        shape {\n"
+                              "          dim {\n"
+                              "            size: 2\n"
+                              "          }\n"
+                              "          dim {\n"
+                              "            size: -1\n"
+                              "          }\n"
+                              "          dim {\n"
+                              "          }\n"
+                              "        }\n"));
+    assert_true(has_in(&text, "        shape {\n          unknown_rank: true\n        }\n"));
+    assert_true(has_in(&text, "node {\n  name: \"n\"\n  op: \"NoOp\"\n}\n"));
+    bly_buf_free(&def);
+    bly_buf_free(&text);
+    belay_graph_free(graph);
+}
+
+static const char with_savers[] =
+    "v = VarHandleOp() dtype=float shape=[] shared_name=\"v\"\n"
+    "kept/save = SaveV2()\nkept/restore_all = NoOp()\n"
+    "other/save = SaveV2()\nother/deep/name = NoOp()\nother = NoOp()\n"
+    "collection train_op: other, other/deep/name\n";
+
+/* Writes, and loads what was written; the graph's saver is `kept`. */
+static belay_graph *write_and_load(belay_graph *graph, const char *path, uint32_t flags,
+                                   belay_error *err) {
+    static Bly__SaverDef saver = BLY__SAVER_DEF__INIT;
+    belay_meta_graph_options options = BELAY_META_GRAPH_OPTIONS_INIT;
+    saver.save_tensor_name = (char[]){"kept/save:0"};
+    saver.restore_op_name = (char[]){"kept/restore_all"};
+    options.flags = flags;
+    if (bly_graph_export_meta(graph, &saver, path, &options, err) != BELAY_OK)
+        return NULL;
+    return belay_graph_load(path, NULL, err);
+}
+
+/* MG-29: the scopes of other savers go, with what collections name of them. */
+static void test_export__drops_extraneous_savers__MG_29(void **state) {
+    const char *path = scratch_path(state, "sub folder/one.meta");
+    BLY_LOCAL_ERROR(err);
+    scripted_install();
+    belay_graph *graph = make(with_savers);
+    belay_graph *all = write_and_load(graph, path, 0, &err);
+    assert_non_null(all);
+    assert_true(belay_graph_has_op(all, "other/save"));
+    belay_graph *one = write_and_load(graph, path, BELAY_META_GRAPH_CLEAR_EXTRANEOUS_SAVERS, &err);
+    assert_non_null(one);
+    assert_true(belay_graph_has_op(one, "kept/save") && belay_graph_has_op(one, "other"));
+    assert_false(belay_graph_has_op(one, "other/save"));
+    assert_false(belay_graph_has_op(one, "other/deep/name"));
+    assert_int_equal(belay_graph_collection_size(one, "train_op"), 1);
+    assert_string_equal(one->meta->saver_def->save_tensor_name, "kept/save:0");
+    belay_graph_free(graph);
+    belay_graph_free(all);
+    belay_graph_free(one);
+    scripted_uninstall();
+}
+
+/* MG-04 */
+static void test_load__reads_what_was_written_as_text__MG_04(void **state) {
+    const char *path = scratch_path(state, "text.meta");
+    BLY_LOCAL_ERROR(err);
+    size_t len;
+    scripted_install();
+    belay_graph *graph = make(with_savers);
+    belay_graph *read = write_and_load(graph, path, BELAY_META_GRAPH_AS_TEXT, &err);
+    assert_non_null(read);
+    assert_int_equal(belay_graph_op_count(read), belay_graph_op_count(graph));
+    assert_int_equal(belay_graph_collection_size(read, "train_op"), 2);
+    char *text = (char *)scratch_read(path, &len);
+    assert_memory_equal(text, "meta_info_def {\n", 16);
+    free(text);
+    scratch_write(path, "graph_def {\n  node { name: 'a'\n  nome: 'b' }\n}\n", 47);
+    assert_null(belay_graph_load(path, NULL, &err));
+    assert_int_equal(err.code, BELAY_DATA_LOSS);
+    assert_non_null(strstr(err.message, "text.meta:3:3: NodeDef has no field 'nome'"));
+    belay_graph_free(graph);
+    belay_graph_free(read);
+    scripted_uninstall();
+}
+
+static void test_export__checks_what_it_is_given(void **state) {
+    const char *path = scratch_path(state, "never.meta");
+    belay_meta_graph_options options = BELAY_META_GRAPH_OPTIONS_INIT;
+    scripted_install();
+    belay_graph *graph = make("a = NoOp()\n");
+    assert_int_equal(belay_graph_export_meta_graph(NULL, path, NULL, NULL), BELAY_INVALID_ARGUMENT);
+    assert_int_equal(belay_graph_export_meta_graph(graph, NULL, NULL, NULL),
+                     BELAY_INVALID_ARGUMENT);
+    assert_int_equal(belay_graph_export_meta_graph(graph, "", NULL, NULL), BELAY_INVALID_ARGUMENT);
+    assert_int_equal(belay_graph_write(NULL, path, 1, NULL), BELAY_INVALID_ARGUMENT);
+    assert_int_equal(belay_graph_write(graph, "", 1, NULL), BELAY_INVALID_ARGUMENT);
+    options.flags = 1u << 31;
+    assert_int_equal(belay_graph_export_meta_graph(graph, path, &options, NULL),
+                     BELAY_INVALID_ARGUMENT);
+    options = (belay_meta_graph_options)BELAY_META_GRAPH_OPTIONS_INIT;
+    options.reserved = 1;
+    assert_int_equal(belay_graph_export_meta_graph(graph, path, &options, NULL),
+                     BELAY_INVALID_ARGUMENT);
+    assert_int_not_equal(access(path, F_OK), 0);
+    belay_graph_free(graph);
+    scripted_uninstall();
+}
+
+static void test_export__survives_memory_running_out(void **state) {
+    const char *path = scratch_path(state, "torture.meta");
+    scripted_install();
+    belay_graph *graph = make(with_savers);
+    FAILING_ALLOC(n) {
+        BLY_LOCAL_ERROR(err);
+        belay_graph *read =
+            write_and_load(graph, path,
+                           BELAY_META_GRAPH_AS_TEXT | BELAY_META_GRAPH_CLEAR_DEVICES |
+                               BELAY_META_GRAPH_CLEAR_EXTRANEOUS_SAVERS,
+                           &err);
+        assert_int_equal(err.code, read ? BELAY_OK : BELAY_RESOURCE_EXHAUSTED);
+        assert_int_equal(read == NULL, failing_alloc_hit());
+        belay_graph_free(read);
+    }
+    belay_graph_free(graph);
+    scripted_uninstall();
+}
+
+/* MG-05: every kind, read element by element. */
+static void test_collections__are_read_whatever_their_kind__MG_05(void **state) {
+    static const char text[] =
+        "graph_def { }"
+        "collection_def { key: 'bytes' value { bytes_list { value: ['a\\000b', ''] } } }"
+        "collection_def { key: 'ints' value { int64_list { value: [-1, 9000000000] } } }"
+        "collection_def { key: 'floats' value { float_list { value: [0.5] } } }"
+        "collection_def { key: 'any' value { any_list { value { type_url: 'u' } } } }";
+    size_t size;
+    int64_t integer;
+    float number;
+    (void)state;
+    belay_graph *graph = bly_graph_from_bytes("kinds.meta", text, sizeof text - 1, NULL);
+    assert_non_null(graph);
+    assert_memory_equal(belay_graph_collection_bytes(graph, "bytes", 0, &size), "a\0b", 3);
+    assert_int_equal(size, 3);
+    assert_non_null(belay_graph_collection_bytes(graph, "bytes", 1, &size));
+    assert_int_equal(size, 0);
+    assert_null(belay_graph_collection_bytes(graph, "bytes", 2, &size));
+    assert_null(belay_graph_collection_bytes(graph, "ints", 0, &size));
+    assert_int_equal(belay_graph_collection_int64(graph, "ints", 1, &integer), 1);
+    assert_int_equal(integer, 9000000000);
+    assert_int_equal(belay_graph_collection_int64(graph, "ints", 2, &integer), 0);
+    assert_int_equal(belay_graph_collection_int64(graph, "none", 0, &integer), 0);
+    assert_int_equal(belay_graph_collection_float(graph, "floats", 0, &number), 1);
+    assert_true(number == 0.5f);
+    assert_int_equal(belay_graph_collection_float(graph, "ints", 0, &number), 0);
+    assert_int_equal(belay_graph_collection_kind(graph, "any"), BELAY_COLLECTION_ANY);
+    assert_int_equal(belay_graph_collection_size(graph, "any"), 1);
+    assert_memory_equal(belay_graph_collection_bytes(graph, "any", 0, &size), "\x0a\x01u", 3);
+    belay_graph_free(graph);
+}
+
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name)      cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define IN_FOLDER(name) cmocka_unit_test_setup_teardown(name, scratch_set_up, scratch_tear_down)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cursor__walks_every_kind_of_field),
         cmocka_unit_test(test_cursor__stops_at_nonsense),
@@ -447,6 +628,12 @@ int main(void) {
         TEST(test_device__has_one_spelling),
         TEST(test_graph__survives_memory_running_out),
         TEST(test_create_global_step__survives_memory_running_out),
+        TEST(test_graph_def__carries_inferred_shapes__MG_03),
+        TEST(test_collections__are_read_whatever_their_kind__MG_05),
+        IN_FOLDER(test_export__drops_extraneous_savers__MG_29),
+        IN_FOLDER(test_load__reads_what_was_written_as_text__MG_04),
+        IN_FOLDER(test_export__checks_what_it_is_given),
+        IN_FOLDER(test_export__survives_memory_running_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
