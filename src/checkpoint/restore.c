@@ -273,8 +273,19 @@ static belay_code add_replaced(struct candidates *list, const char *prefix, bela
     return code;
 }
 
-/* What the state file says, the newest first. The saver knows those that lie in the folder: what a
- * copied state file says of another run's must not be deleted. */
+static belay_code note_foreign(belay_saver *saver, const char *prefix, belay_error *err) {
+    if (!bly_grow(&saver->foreign, saver->foreign_count, &saver->foreign_capacity,
+                  sizeof *saver->foreign))
+        return bly_fail_memory(err);
+    char *copy = bly_strdup(prefix);
+    if (!copy)
+        return bly_fail_memory(err);
+    saver->foreign[saver->foreign_count++] = copy;
+    return BELAY_OK;
+}
+
+/* What the state file says, the newest first, and the saver knows (SM-10). What a copied one says
+ * of another folder's is never deleted: it may be another run's. */
 static belay_code add_state(struct candidates *list, belay_saver *saver, const char *directory,
                             bly_state *state, belay_error *err) {
     int inside;
@@ -286,8 +297,11 @@ static belay_code add_state(struct candidates *list, belay_saver *saver, const c
         code = add_replaced(list, state->latest, err);
     for (size_t i = 0; code == BELAY_OK && i < state->count; i++) {
         code = localize(&state->paths[i], directory, &inside, err);
-        if (code == BELAY_OK && inside && bly_checkpoint_exists(state->paths[i]))
-            code = bly_saver_remember(saver, state->paths[i], err);
+        if (code != BELAY_OK || !bly_checkpoint_exists(state->paths[i]))
+            continue;
+        code = bly_saver_remember(saver, state->paths[i], err);
+        if (code == BELAY_OK && !inside)
+            code = note_foreign(saver, state->paths[i], err);
     }
     for (size_t i = state->count; code == BELAY_OK && i-- > 0;)
         code = add(list, state->paths[i], err);

@@ -135,10 +135,19 @@ static void describe(const belay_saver *saver, const char *prefix, bly_retention
     bly_manifest_free(&manifest);
 }
 
+static int is_foreign(const belay_saver *saver, const char *prefix) {
+    for (size_t i = 0; i < saver->foreign_count; i++)
+        if (strcmp(saver->foreign[i], prefix) == 0)
+            return 1;
+    return 0;
+}
+
 static void drop(belay_saver *saver, size_t index) {
     BLY_LOCAL_ERROR(mine);
     char *prefix = saver->known[index];
-    if (bly_checkpoint_remove(prefix, &mine) != BELAY_OK)
+    if (is_foreign(saver, prefix))
+        bly_info("%s is no longer listed, and not deleted: it lies in another folder", prefix);
+    else if (bly_checkpoint_remove(prefix, &mine) != BELAY_OK)
         bly_warn("Ignoring: %s", mine.message);
     memmove(&saver->known[index], &saver->known[index + 1],
             (saver->known_count - index - 1) * sizeof *saver->known);

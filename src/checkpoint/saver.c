@@ -290,6 +290,7 @@ void belay_saver_free(belay_saver *saver) {
     take_out_shared(saver);
     bly_saver_forget_all(saver);
     bly_free(saver->known);
+    bly_free(saver->foreign);
     for (size_t i = 0; i < saver->damaged_count; i++)
         bly_free(saver->damaged[i]);
     bly_free(saver->damaged);
@@ -326,6 +327,9 @@ void bly_saver_forget_all(belay_saver *saver) {
     for (size_t i = 0; i < saver->known_count; i++)
         bly_free(saver->known[i]);
     saver->known_count = 0;
+    for (size_t i = 0; i < saver->foreign_count; i++)
+        bly_free(saver->foreign[i]);
+    saver->foreign_count = 0;
 }
 
 belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_error *err) {

@@ -38,6 +38,8 @@ struct belay_saver {
     int best_is_max;
     char **known; /* checkpoints, oldest first */
     size_t known_count, known_capacity;
+    char **foreign; /* those of them that another folder's run may own: never deleted */
+    size_t foreign_count, foreign_capacity;
     char **damaged; /* found damaged while restoring; put out of the way at the next save */
     size_t damaged_count, damaged_capacity;
     int64_t origin_unix_ms; /* when the run first saved: keep-every-hours counts from here; 0: not

@@ -676,7 +676,8 @@ static void test_restore__finds_the_checkpoints_of_a_folder_that_was_moved(void 
     prepared_free(&p);
 }
 
-/* A run that was copied: retention in the copy must not delete the first one's. */
+/* SM-10: a run that was copied. The saver knows the first one's checkpoints, as TensorFlow's does,
+ * but retention in the copy must not delete them. */
 static void test_restore__never_deletes_the_checkpoints_of_another_folder(void **state) {
     (void)state;
     double marker;
@@ -689,8 +690,10 @@ static void test_restore__never_deletes_the_checkpoints_of_another_folder(void *
     assert_ok(start_in(load("plain_saver.meta"), copy, &p));
     assert_int_equal(p.restored, 1);
     assert_int_equal(step_of(p.session), 3);
+    assert_int_equal(belay_saver_last_checkpoint_count(belay_scaffold_saver(p.scaffold)), 3);
     for (int64_t step = 4; step <= 12; step++)
         save_at(&p, copy, step);
+    assert_int_equal(belay_saver_last_checkpoint_count(belay_scaffold_saver(p.scaffold)), 5);
     assert_unchanged(&before, folder);
     prepared_free(&p);
 }
