@@ -1,6 +1,6 @@
-"""Makes the graphs that the C tests train: python3 tests/graphs/make_graphs.py OUTDIR
+"""Makes the graphs that the C tests train: python3 tests/graphs/make_graphs.py OUTDIR [PATH...]
 
-Also writes OUTDIR/graphs.json, an index of them (name, path, kind, has_saver, notes), and small arrays to feed:
+Without a PATH, such as tiny.meta, all of them. Also writes OUTDIR/graphs.json, an index of them (name, path, kind, has_saver, notes), and small arrays to feed:
 ids.npy int64 [40], x4.npy float32 [40,4], y.npy float32 [40], label3.npy int64 [40].
 
 Common to all TF1 graphs unless the notes say otherwise: the global step is `global_step` (int64), one step is the op
@@ -175,6 +175,33 @@ def queue(path):
     with tf.control_dependencies([tf1.assign_add(seen, tf.reduce_sum(batch))]):
         train = increment(step)
     export_graph(path, train_op=train)
+
+
+def stress_model(path, has_bad_runner):
+    """Four queues, each with a runner, and ops whose runs fail."""
+    step = global_step()
+    for i in range(4):
+        queue = tf1.FIFOQueue(2, [tf.int64], shapes=[[]], name=f"queue{i}")
+        bad = has_bad_runner and i == 3
+        value = tf.strings.to_number(tf.io.read_file("no such file"), tf.int64) if bad else tf.constant(7, tf.int64)
+        tf1.train.add_queue_runner(tf1.train.QueueRunner(queue, [queue.enqueue(value)]))
+        tf.identity(queue.dequeue(), name=f"element{i}")
+    tf.io.read_file("no such file", name="fails_missing")  # a group would be optimised away
+    tf.group(tf1.Assert(False, ["as it has to"]), name="fails_argument")
+    closed = tf1.FIFOQueue(1, [tf.int64], shapes=[[]], name="closed")
+    with tf.control_dependencies([closed.close()]):
+        tf.group(closed.dequeue(), name="fails_range")
+    export_graph(path, train_op=increment(step))
+
+
+@graph("stress.meta", "bare; four queues with a runner each, outputs element0 to element3; ops fails_* whose runs fail")
+def stress(path):
+    stress_model(path, False)
+
+
+@graph("stress_bad.meta", "the same, and the enqueue op of queue3 fails with NOT_FOUND")
+def stress_bad(path):
+    stress_model(path, True)
 
 
 @graph(
@@ -507,12 +534,13 @@ def feeds(folder):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__.splitlines()[0])
+    graphs = [(make, entry) for make, entry in GRAPHS if len(sys.argv) == 2 or entry["path"] in sys.argv[2:]]
     folder = pathlib.Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     feeds(folder)
-    for make, entry in GRAPHS:
+    for make, entry in graphs:
         path = folder / entry["path"]
         if entry["kind"] == "meta":
             with tf.Graph().as_default():
@@ -520,7 +548,7 @@ def main():
         else:
             shutil.rmtree(path, ignore_errors=True)
             make(path)
-    (folder / "graphs.json").write_text(json.dumps([entry for _, entry in GRAPHS], indent=1) + "\n")
+    (folder / "graphs.json").write_text(json.dumps([entry for _, entry in graphs], indent=1) + "\n")
 
 
 if __name__ == "__main__":
