@@ -40,7 +40,7 @@ EXCEPTIONS = {
     ("run/*", "belay/hooks.h"), ("run/*", "belay/belay.h"),
     # What the public face of savers, scaffolds and graphs does not show, and these hooks write down.
     ("hooks/checkpoint_saver.c", "checkpoint/saver.h"), ("hooks/checkpoint_saver.c", "session/scaffold.h"),
-    ("hooks/summary_saver.c", "session/scaffold.h"),
+    ("hooks/summary_saver.c", "session/scaffold.h"), ("hooks/events.c", "summary/writer.h"),
     # Variables and threads that these hooks keep in the graph, and a hook's own state behind its handle.
     ("hooks/stop_at_step.c", "graph/counter.h"), ("hooks/stop_after_evals.c", "graph/counter.h"),
     ("hooks/sync_replicas.c", "session/queue_runner.h"), ("hooks/final_ops.c", "session/hook.h"),

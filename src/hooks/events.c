@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "summary/writer.h"
 
 belay_code bly_events_init(bly_events *events, const char *directory, belay_summary_writer *given,
                            belay_error *err) {
@@ -37,6 +38,12 @@ belay_code bly_events_open(bly_events *events, belay_error *err) {
     if (!events->writer)
         bly_error_copy(err, &mine);
     return mine.code;
+}
+
+belay_code bly_events_add_graph(bly_events *events, belay_session *session, belay_error *err) {
+    if (!events->writer || events->writer == events->given || bly_writer_has_graph(events->writer))
+        return BELAY_OK;
+    return belay_summary_writer_add_graph_once(events->writer, belay_session_graph(session), err);
 }
 
 belay_code bly_events_close(bly_events *events, belay_error *err) {

@@ -3,6 +3,7 @@
 #ifndef BLY_HOOKS_EVENTS_H
 #define BLY_HOOKS_EVENTS_H
 
+#include <belay/session.h>
 #include <belay/summary.h>
 
 typedef struct bly_events {
@@ -19,6 +20,10 @@ void bly_events_clean_up(bly_events *events);
 
 /* For begin(). A folder's writer is taken only now: a hook that is never used leaves no file. */
 belay_code bly_events_open(bly_events *events, belay_error *err);
+
+/* For after_create_session(): a folder's file gets the graph, where it has none (EV-19, EV-20). So
+ * TensorBoard shows it where no checkpoint hook writes to the same folder. */
+belay_code bly_events_add_graph(bly_events *events, belay_session *session, belay_error *err);
 
 /* For end(): brings what was added to the file, and gives the folder's writer back (BUG-48,
  * BUG-72). */

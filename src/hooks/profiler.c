@@ -44,11 +44,9 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
 static belay_code after_create_session(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err) {
     profiler *hook = self;
-    (void)session;
     (void)coordinator;
-    (void)err;
     bly_timer_reset(&hook->timer);
-    return BELAY_OK;
+    return bly_events_add_graph(&hook->events, session, err);
 }
 
 static belay_code before_run(void *self, belay_run_context *run, belay_error *err) {

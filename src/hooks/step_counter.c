@@ -51,13 +51,11 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
 static belay_code after_create_session(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err) {
     step_counter *hook = self;
-    (void)session;
     (void)coordinator;
-    (void)err;
     bly_timer_reset(&hook->timer);
     hook->runs = 0;
     hook->last_run = -1;
-    return BELAY_OK;
+    return bly_events_add_graph(&hook->events, session, err);
 }
 
 static belay_code report(step_counter *hook, int64_t step, belay_error *err) {

@@ -58,8 +58,9 @@ static belay_code after_create_session(void *self, belay_session *session,
     (void)coordinator;
     bly_timer_reset(&hook->timer);
     hook->started = 0;
-    if (!hook->scaffold)
-        return BELAY_OK;
+    belay_code code = bly_events_add_graph(&hook->events, session, err);
+    if (code != BELAY_OK || !hook->scaffold)
+        return code;
     /* Only now: a scaffold has its summary op from finalize on, which comes after begin(). */
     const char *name = belay_scaffold_summary_op(hook->scaffold);
     return name ? find_summary(hook, belay_session_graph(session), name, err) : BELAY_OK;

@@ -292,6 +292,13 @@ uint64_t belay_summary_writer_dropped(belay_summary_writer *writer) {
     return dropped;
 }
 
+int bly_writer_has_graph(belay_summary_writer *writer) {
+    bly_mutex_lock(&writer->lock);
+    int known = writer->graph.known;
+    bly_mutex_unlock(&writer->lock);
+    return known;
+}
+
 char *bly_writer_path(belay_summary_writer *writer) {
     bly_mutex_lock(&writer->lock);
     char *path = bly_strdup(writer->queue ? bly_event_queue_path(writer->queue) : "");

@@ -24,6 +24,9 @@ belay_code bly_writer_add_graph_once(belay_summary_writer *writer, const void *g
                                      size_t graph_def_size, const void *meta_graph_def,
                                      size_t meta_graph_def_size, int64_t step, belay_error *err);
 
+/* Whether the writer's file holds a graph, whichever. */
+int bly_writer_has_graph(belay_summary_writer *writer);
+
 /* Path of the file being written, which reopening changes. A copy; the caller frees it. NULL when
  * memory is out. */
 char *bly_writer_path(belay_summary_writer *writer);

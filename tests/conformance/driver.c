@@ -39,8 +39,9 @@ belay_code code_named(const char *name) {
 
 /* ---- calls ---- */
 
-static const verb *const all_verbs[] = {graph_verbs,    session_verbs,   saver_verbs, manager_verbs,
-                                        scaffold_verbs, monitored_verbs, fault_verbs, file_verbs};
+static const verb *const all_verbs[] = {graph_verbs,   session_verbs,  saver_verbs,
+                                        manager_verbs, scaffold_verbs, monitored_verbs,
+                                        fault_verbs,   file_verbs,     event_verbs};
 
 static verb_function find_verb(const char *name) {
     for (size_t i = 0; i < sizeof all_verbs / sizeof all_verbs[0]; i++)

@@ -27,6 +27,7 @@ typedef enum object_kind {
     PARTIAL,
     KEPT,
     THREAD,
+    WRITER,
 } object_kind;
 
 typedef struct object {
@@ -82,7 +83,7 @@ typedef struct verb {
 } verb;
 
 extern const verb graph_verbs[], session_verbs[], saver_verbs[], manager_verbs[], scaffold_verbs[],
-    monitored_verbs[], fault_verbs[], file_verbs[];
+    monitored_verbs[], fault_verbs[], file_verbs[], event_verbs[];
 
 /* ---- driver.c ---- */
 

@@ -30,6 +30,7 @@ import tensorflow as tf
 
 import as_if
 import graphs
+import verbs_events
 import verbs_faults  # these fill the table of verbs
 import verbs_files
 import verbs_graph

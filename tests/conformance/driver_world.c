@@ -46,6 +46,9 @@ static void free_value(object_kind kind, void *value) {
     case PARTIAL:
         belay_partial_run_free(value);
         break;
+    case WRITER:
+        belay_summary_writer_unref(value);
+        break;
     case KEPT:
         for (size_t i = 0; i < ((kept_values *)value)->count; i++)
             belay_tensor_free(((kept_values *)value)->of[i]);

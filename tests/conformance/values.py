@@ -28,6 +28,7 @@ ERRORS = [
     ("ER-33", OSError, r"does not exist", "NOT_FOUND"),
     ("ER-33", OSError, r"Cannot parse", "DATA_LOSS"),
     ("ER-33", UnicodeDecodeError, r"", "DATA_LOSS"),  # a damaged binary file, then read as text
+    ("ER-35", ValueError, r"tag was already used", "ALREADY_EXISTS"),
     ("ER-36", ValueError, r"already exists", "ALREADY_EXISTS"),
     ("ST-09", StopIteration, r"", "STOPPED"),
     ("ST-10", KeyError, r"", "NOT_FOUND"),
