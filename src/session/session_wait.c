@@ -108,6 +108,13 @@ static belay_code ask_in_time(struct attempt *attempt, int64_t deadline_us, bela
     return code;
 }
 
+/* BUG-26: nobody else can make such a model ready. */
+#define PRIVATE "its variables are private, so nobody else can initialise them"
+
+static int is_private(const struct attempt *attempt) {
+    return !*attempt->session->target;
+}
+
 static void forget_session(struct attempt *attempt) {
     belay_session_free(attempt->session);
     attempt->session = NULL;
@@ -131,7 +138,11 @@ static belay_code try_once(struct attempt *attempt, const belay_session_options 
         forget_session(attempt);
     }
     attempt->session = belay_session_open(attempt->manager->graph, options, err);
-    return attempt->session ? ask_in_time(attempt, deadline_us, err) : belay_error_code(err);
+    if (!attempt->session)
+        return belay_error_code(err);
+    if (is_private(attempt))
+        bly_warn("waiting for a session in this process: " PRIVATE " (BUG-26)");
+    return ask_in_time(attempt, deadline_us, err);
 }
 
 static const char *or_none(const bly_buf *why) {
@@ -165,9 +176,10 @@ static belay_code keep_trying(struct attempt *attempt, const belay_session_optio
         case BLY_BACKOFF_EXPIRED:
             return bly_fail(err, BELAY_DEADLINE_EXCEEDED,
                             "Session was not ready after waiting %d secs. "
-                            "Ready_for_local_init_op: %s, ready: %s",
+                            "Ready_for_local_init_op: %s, ready: %s%s",
                             max_wait_secs > 0 ? (int)max_wait_secs : 0,
-                            or_none(&attempt->local_why), or_none(&attempt->ready_why));
+                            or_none(&attempt->local_why), or_none(&attempt->ready_why),
+                            is_private(attempt) ? ". It is in this process: " PRIVATE : "");
         case BLY_BACKOFF_AGAIN:
             break;
         }
@@ -186,9 +198,6 @@ belay_session *belay_session_manager_wait_for_session(belay_session_manager *man
     }
     if (bly_check_secs("max_wait_secs", max_wait_secs, err) != BELAY_OK)
         return NULL;
-    if (!session_options || !session_options->target || !*session_options->target)
-        bly_warn("waiting for a session in this process: its variables are private, so nobody "
-                 "else can initialise them (BUG-26)");
     struct attempt *attempt = attempt_new(manager, &mine);
     if (attempt && keep_trying(attempt, session_options, max_wait_secs, &mine) == BELAY_OK) {
         session = attempt->session;

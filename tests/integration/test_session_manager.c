@@ -491,6 +491,40 @@ static void test_prepare_session__sees_a_checkpoint_that_comes(void **state) {
     prepared_free(&writer);
 }
 
+static void vanish_and_come(void *self) {
+    struct later *later = self;
+    nap_ms(150);
+    rmdir(later->folder);
+    nap_ms(400);
+    mkdir(later->folder, 0777);
+    later->code = belay_saver_save(belay_scaffold_saver(later->p->scaffold), later->p->session,
+                                   in_folder(later->folder, "m"), 5, NULL, NULL, NULL);
+}
+
+/* SM-11: the folder vanishes while somebody waits, for good or for a while. */
+static void test_prepare_session__goes_on_waiting_where_the_folder_vanishes(void **state) {
+    (void)state;
+    const char *folder = work_folder("vanishes");
+    struct prepared writer = prepare(load("tiny.meta"), NULL);
+    struct prepared p = chief_of(load("tiny.meta"));
+    struct later later = {&writer, folder, BELAY_UNKNOWN};
+    belay_prepare_options options = prepare_options_of(&p, folder);
+    options.flags = BELAY_PREPARE_WAIT_FOR_CHECKPOINT;
+    bly_thread *thread = bly_thread_start("writer", vanish_and_come, &later, NULL);
+    assert_non_null(thread);
+    p.session = belay_session_manager_prepare_session(p.manager, &options, &p.restored, err);
+    bly_thread_join(thread);
+    assert_int_equal(later.code, BELAY_OK);
+    assert_made(p.session);
+    assert_int_equal(p.restored, 1);
+    options.checkpoint_dir = in_folder(folder, "not there");
+    options.max_wait_secs = 0.3;
+    assert_not_made(BELAY_DEADLINE_EXCEEDED, "no checkpoint in",
+                    belay_session_manager_prepare_session(p.manager, &options, NULL, err));
+    prepared_free(&p);
+    prepared_free(&writer);
+}
+
 /* SM-34, SM-35, SM-38, ER-16, BUG-26. */
 static void test_wait_for_session__ends_at_its_deadline_and_says_what_was_missing(void **state) {
     (void)state;
@@ -574,6 +608,7 @@ int main(void) {
         cmocka_unit_test(test_recover_session__restores_and_says_whether_that_was_enough),
         cmocka_unit_test(test_prepare_session__fails_where_no_checkpoint_came),
         cmocka_unit_test(test_prepare_session__sees_a_checkpoint_that_comes),
+        cmocka_unit_test(test_prepare_session__goes_on_waiting_where_the_folder_vanishes),
         cmocka_unit_test(test_wait_for_session__ends_at_its_deadline_and_says_what_was_missing),
         cmocka_unit_test(test_wait_for_session__ends_at_an_error),
         cmocka_unit_test(test_session_manager_cancel__ends_waits_now_and_later),

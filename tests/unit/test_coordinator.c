@@ -273,6 +273,7 @@ test_coordinator_CO_10__a_thread_started_during_a_join_does_not_extend_it(void *
     belay_coordinator_free(c);
 }
 
+/* TO-05. */
 static void test_coordinator_CO_11_CO_12__joins_every_thread_without_a_limit(void **state) {
     (void)state;
     belay_coordinator *c = new_coordinator();

@@ -523,7 +523,7 @@ static void test_summary_writer_open__refuses_bad_options_and_folders(void **sta
 
 /* ---- Time ---- */
 
-/* EV-14: and, better than there, without waiting for a further event. */
+/* EV-14, TO-08: and, better than there, without waiting for a further event. */
 static void test_summary_writer__writes_first_event_at_once_and_later_ones_in_time(void **state) {
     struct fixture *f = *state;
     install_stepped_clock();

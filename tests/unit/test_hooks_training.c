@@ -33,7 +33,7 @@ static size_t count_events_with(const char *folder, const char *start) {
     return count;
 }
 
-/* MS-26: step counter and summaries every 100 steps, checkpoints every 600 s. */
+/* MS-26, TO-09: step counter and summaries every 100 steps, checkpoints every 600 s. */
 static void test_training__by_default_has_all_hooks__MS_26(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL SUMMARY);
@@ -48,6 +48,7 @@ static void test_training__by_default_has_all_hooks__MS_26(void **state) {
     assert_int_equal(count_events_with(folder_of(f), "CHECKPOINT"), 2); /* first and last */
 }
 
+/* TO-09. */
 static void test_training__saves_after_ten_minutes__MS_28(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL);

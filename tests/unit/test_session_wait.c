@@ -386,6 +386,93 @@ static void test_session_manager__takes_null_for_what_failed_before(void **state
     assert_null(belay_session_manager_prepare_session(NULL, NULL, NULL, NULL));
 }
 
+/* Options of an older caller end early, those of a newer one late; what is set there and not known
+ * is refused. */
+static void test_session_manager__takes_options_of_other_sizes(void **state) {
+    struct fixture *f = *state;
+    struct {
+        belay_session_manager_options options;
+        uint64_t added;
+    } manager = {BELAY_SESSION_MANAGER_OPTIONS_INIT, 0};
+    struct {
+        belay_prepare_options options;
+        uint64_t added;
+    } prepare = {BELAY_PREPARE_OPTIONS_INIT, 0};
+    struct {
+        belay_session_options options;
+        uint64_t added;
+    } session = {BELAY_SESSION_OPTIONS_INIT, 0};
+    for (int set = 0; set < 2; set++) {
+        manager.options.struct_size = sizeof manager;
+        prepare.options.struct_size = sizeof prepare;
+        session.options.struct_size = sizeof session;
+        prepare.options.init_op = "init";
+        manager.added = prepare.added = session.added = (uint64_t)set;
+        belay_session_manager *made = belay_session_manager_new(f->graph, &manager.options, f->err);
+        assert_int_equal(made == NULL, set);
+        belay_session_manager_free(made);
+        belay_session *opened =
+            belay_session_manager_prepare_session(f->manager, &prepare.options, NULL, f->err);
+        assert_null(opened); /* nobody sets `go` */
+        assert_int_equal(belay_error_code(f->err),
+                         set ? BELAY_INVALID_ARGUMENT : BELAY_FAILED_PRECONDITION);
+        opened = belay_session_manager_recover_session(f->manager, &prepare.options, NULL, f->err);
+        assert_int_equal(opened == NULL, set);
+        belay_session_free(opened);
+        assert_null(
+            belay_session_manager_wait_for_session(f->manager, &session.options, 0, f->err));
+        assert_int_equal(belay_error_code(f->err),
+                         set ? BELAY_INVALID_ARGUMENT : BELAY_DEADLINE_EXCEEDED);
+    }
+    /* Nothing but the size: what follows is not looked at. */
+    session.options.struct_size = sizeof session.options.struct_size;
+    session.options.target = (const char *)1;
+    assert_not_made(f,
+                    belay_session_manager_wait_for_session(f->manager, &session.options, 0, f->err),
+                    BELAY_DEADLINE_EXCEEDED, "nobody else can initialise them");
+    prepare.options.struct_size = offsetof(belay_prepare_options, init_op);
+    assert_null(belay_session_manager_prepare_session(f->manager, &prepare.options, NULL, f->err));
+    manager.options.struct_size = offsetof(belay_session_manager_options, ready_op);
+    manager.options.ready_op = (const char *)1;
+    belay_session_manager *made = belay_session_manager_new(f->graph, &manager.options, f->err);
+    assert_non_null(made);
+    belay_session_manager_free(made);
+    for (size_t size = 0; size < sizeof(size_t); size++) {
+        manager.options.struct_size = prepare.options.struct_size = session.options.struct_size =
+            size;
+        assert_null(belay_session_manager_new(f->graph, &manager.options, f->err));
+        assert_null(
+            belay_session_manager_prepare_session(f->manager, &prepare.options, NULL, f->err));
+        assert_not_made(
+            f, belay_session_manager_wait_for_session(f->manager, &session.options, 0, f->err),
+            BELAY_INVALID_ARGUMENT, "struct_size");
+    }
+}
+
+/* Zero-length names and lists. */
+static void test_session_manager__takes_empty_names_for_names(void **state) {
+    struct fixture *f = *state;
+    static const char *const none[] = {NULL};
+    belay_session_manager_options options = BELAY_SESSION_MANAGER_OPTIONS_INIT;
+    options.local_init_feeds = none;
+    options.local_init_op = "local";
+    belay_session_manager *made = belay_session_manager_new(f->graph, &options, f->err);
+    assert_non_null(made);
+    belay_session_manager_free(made);
+    options.local_init_op = "";
+    assert_null(belay_session_manager_new(f->graph, &options, f->err));
+    options.local_init_op = NULL;
+    options.ready_op = "";
+    assert_null(belay_session_manager_new(f->graph, &options, f->err));
+    belay_prepare_options prepare = BELAY_PREPARE_OPTIONS_INIT;
+    prepare.init_op = "";
+    prepare.init_feeds = none;
+    belay_error_clear(f->err);
+    assert_null(belay_session_manager_prepare_session(f->manager, &prepare, NULL, f->err));
+    assert_int_not_equal(belay_error_code(f->err), BELAY_OK);
+    assert_int_equal(scripted_alive().sessions, 0);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -398,6 +485,8 @@ int main(void) {
         TEST(test_session_manager__waits_for_its_target_until_the_deadline),
         TEST(test_session_manager__goes_on_when_its_target_comes_up),
         TEST(test_session_manager_cancel__ends_the_wait_for_a_target),
+        TEST(test_session_manager__takes_options_of_other_sizes),
+        TEST(test_session_manager__takes_empty_names_for_names),
         TEST(test_session_manager__takes_null_for_what_failed_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
