@@ -12,9 +12,12 @@
 typedef struct values {
     const char *dir, *signature, *master;
     int64_t batch;
+    double timeout;
     cli_list feeds, fetches;
-    int json, quiet;
+    int json, quiet, watch;
 } values;
+
+#define TIMEOUT_SECS 7200.0
 
 #define AT(field) offsetof(values, field)
 
@@ -27,13 +30,15 @@ static const cli_option options[] = {
     {"batch", "N", "rows in a batch; default: what the graph fixes, else 256", CLI_POSITIVE,
      AT(batch)},
     {"master", "TARGET", "TensorFlow target, such as grpc://host:2222", CLI_TEXT, AT(master)},
-    {"watch", NULL, "evaluate each new checkpoint", CLI_NOT_BUILT, 0},
+    {"watch", NULL, "evaluate each new checkpoint, until training is over", CLI_SWITCH, AT(watch)},
+    {"timeout", "SECS", "with --watch: longest wait for a checkpoint; default: 7200", CLI_DURATION,
+     AT(timeout)},
     {"json", NULL, "the result as JSON", CLI_SWITCH, AT(json)},
     {"quiet", NULL, "only warnings and errors on standard error", CLI_SWITCH, AT(quiet)},
     {NULL, NULL, NULL, CLI_SWITCH, 0},
 };
 
-static int print_json(const belay_evaluation *e) {
+static json_t *as_json(const belay_evaluation *e) {
     json_t *object = json_object(), *metrics = json_object();
     json_object_set_new(object, "checkpoint", cli_json_text(belay_evaluation_checkpoint(e)));
     json_object_set_new(object, "step",
@@ -45,13 +50,25 @@ static int print_json(const belay_evaluation *e) {
     for (size_t i = 0; i < belay_evaluation_metric_count(e); i++)
         json_object_set_new(metrics, belay_evaluation_metric_name(e, i),
                             cli_json_number(belay_evaluation_metric(e, i)));
-    return cli_print_json(object);
+    return object;
 }
 
-static int print(const belay_evaluation *e) {
+/* Of several results each is a line. */
+static int print_json_line(json_t *object) {
+    json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+    putchar('\n');
+    json_decref(object);
+    return CLI_OK;
+}
+
+static int print(const belay_evaluation *e, int with_step) {
     static const char *const headings[] = {"metric", "value"};
     cli_table *table = cli_table_new(2, headings);
     char value[64];
+    if (with_step) {
+        snprintf(value, sizeof value, "%" PRId64, belay_evaluation_step(e));
+        cli_table_add(table, (const char *[]){"step", value});
+    }
     for (size_t i = 0; i < belay_evaluation_metric_count(e); i++) {
         snprintf(value, sizeof value, "%.9g", belay_evaluation_metric(e, i));
         cli_table_add(table, (const char *[]){belay_evaluation_metric_name(e, i), value});
@@ -73,6 +90,40 @@ static void say_what(const belay_evaluation *e) {
                 left_out);
 }
 
+static int say_and_print(const values *v, const belay_evaluation *evaluation) {
+    say_what(evaluation);
+    if (!v->json)
+        return print(evaluation, v->watch);
+    return v->watch ? print_json_line(as_json(evaluation)) : cli_print_json(as_json(evaluation));
+}
+
+/* Each result reaches whoever reads them at once. */
+static belay_code evaluated(void *self, const belay_evaluation *evaluation, belay_error *err) {
+    say_and_print(self, evaluation);
+    if (fflush(stdout) == 0)
+        return BELAY_OK;
+    return belay_error_set(err, BELAY_CANCELLED, "nobody reads the results");
+}
+
+static void say_waiting(void *self, const char *text) {
+    (void)self;
+    cli_say("%s", text);
+}
+
+static belay_code watch(const values *v, const belay_evaluate_options *o, belay_error *err) {
+    belay_evaluate_watch_options watching = BELAY_EVALUATE_WATCH_OPTIONS_INIT;
+    watching.timeout_secs = v->timeout >= 0 ? v->timeout : TIMEOUT_SECS;
+    if (watching.timeout_secs == 0)
+        watching.timeout_secs = BELAY_AT_ONCE;
+    watching.evaluated = evaluated;
+    watching.waiting = say_waiting;
+    watching.self = (void *)(uintptr_t)v;
+    belay_code code = belay_evaluate_repeatedly(o, &watching, err);
+    if (code == BELAY_OK)
+        cli_say("training is over");
+    return code;
+}
+
 static int evaluate(const values *v, const char *graph, const cli_feeds *feeds) {
     belay_evaluate_options o = BELAY_EVALUATE_OPTIONS_INIT;
     o.graph = graph;
@@ -85,17 +136,19 @@ static int evaluate(const values *v, const char *graph, const cli_feeds *feeds) 
     o.batch = v->batch > 0 ? v->batch : 0;
     o.should_stop = cli_signals_should_stop;
     cli_progress_start(CLI_LOG_TEXT, v->quiet);
-    cli_say("loading graph %s", graph);
+    if (!v->watch)
+        cli_say("loading graph %s", graph);
     belay_error *err = belay_error_new();
-    belay_evaluation *evaluation =
-        cli_load_tensorflow(err) == BELAY_OK ? belay_evaluate(&o, err) : NULL;
+    belay_evaluation *evaluation = NULL;
     int code = CLI_OK;
-    if (evaluation) {
-        say_what(evaluation);
-        code = v->json ? print_json(evaluation) : print(evaluation);
-    } else {
+    if (cli_load_tensorflow(err) != BELAY_OK)
         code = cli_report(err);
-    }
+    else if (v->watch)
+        code = watch(v, &o, err) == BELAY_OK ? CLI_OK : cli_report(err);
+    else if ((evaluation = belay_evaluate(&o, err)) != NULL)
+        code = say_and_print(v, evaluation);
+    else
+        code = cli_report(err);
     belay_evaluation_free(evaluation);
     belay_error_free(err);
     return code;
@@ -109,6 +162,8 @@ static int run_eval(const void *given, const char *const *arguments, int count) 
         return cli_usage_error("'belay eval' needs --dir RUN, the run's folder");
     if (v->batch > 0 && !v->feeds.count)
         return cli_usage_error("--batch cuts fed arrays: it needs --feed");
+    if (v->timeout >= 0 && !v->watch)
+        return cli_usage_error("--timeout is how long --watch waits: it needs --watch");
     int code = cli_feeds_parse(&v->feeds, &feeds);
     if (code == CLI_OK)
         code = evaluate(v, arguments[0], &feeds);
@@ -118,10 +173,11 @@ static int run_eval(const void *given, const char *const *arguments, int count) 
 
 const cli_command cli_eval = {
     "eval",
-    "GRAPH --dir RUN [--feed NAME=FILE.npy]... [options]",
-    "Metrics of the newest checkpoint in RUN.",
+    "GRAPH --dir RUN [--watch] [--feed NAME=FILE.npy]... [options]",
+    "Metrics of the newest checkpoint in RUN, or of each new one.",
     "Runs the signature 'eval' over the arrays, in order, and prints the means of its scalar\n"
-    "outputs, each batch with the weight of its rows. RUN is only read.",
+    "outputs, each batch with the weight of its rows. RUN is only read.\n"
+    "--watch prints a result for each new checkpoint, and ends when training reached its end.",
     options,
     sizeof(values),
     1,

@@ -244,6 +244,53 @@ typedef struct belay_evaluation belay_evaluation;
  */
 BELAY_API belay_evaluation *belay_evaluate(const belay_evaluate_options *options, belay_error *err);
 
+/**
+ * Options for belay_evaluate_repeatedly(). Zero in any field means "the default".
+ *
+ * Start from BELAY_EVALUATE_WATCH_OPTIONS_INIT.
+ */
+typedef struct belay_evaluate_watch_options {
+    size_t struct_size;      /**< sizeof(belay_evaluate_watch_options) in the caller's build. */
+    double timeout_secs;     /**< Longest wait for the next checkpoint; 0 or BELAY_FOREVER: no
+                                limit. */
+    int64_t max_evaluations; /**< End after so many; 0: no limit. */
+    /** Called on the calling thread after each evaluation, which belongs to the call. An error ends
+     * the watching, and is its result. NULL: nobody is told. */
+    belay_code (*evaluated)(void *self, const belay_evaluation *evaluation, belay_error *err);
+    /** Told what is waited for: when a wait begins, and every 10 s. NULL: it is logged (INFO). */
+    void (*waiting)(void *self, const char *text);
+    void *self; /**< Handed to both. */
+} belay_evaluate_watch_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_EVALUATE_WATCH_OPTIONS_INIT                                                          \
+    { sizeof(belay_evaluate_watch_options), 0, 0, NULL, NULL, NULL }
+
+/**
+ * Evaluates the newest checkpoint of a run's folder, then each new one as it appears, until the
+ * training is over: until its last line in the folder's ledger says that it reached its end. Then
+ * the newest checkpoint has been evaluated.
+ *
+ * A training that was stopped or failed is not over: it may go on. Neither is one that keeps no
+ * ledger, such as Python's: give a limit. Of checkpoints that appear during an evaluation only the
+ * newest is taken; one that is damaged is passed over with a warning, and so is one that the
+ * trainer deletes while it is read. The folder need not be there yet.
+ *
+ * Blocks: until then. It says every 10 s what it waits for; options->should_stop is asked every
+ * 0.5 s.
+ *
+ * @param options As belay_evaluate() takes them; `dir` is a folder.
+ * @param watch   Borrowed for the call. NULL: all defaults.
+ * @return BELAY_OK, or
+ *   - BELAY_DEADLINE_EXCEEDED: no new checkpoint came in time;
+ *   - BELAY_CANCELLED: should_stop;
+ *   - BELAY_NOT_FOUND: training is over, and left no checkpoint;
+ *   - any other code: as belay_evaluate(), or from `evaluated`.
+ */
+BELAY_API belay_code belay_evaluate_repeatedly(const belay_evaluate_options *options,
+                                               const belay_evaluate_watch_options *watch,
+                                               belay_error *err);
+
 /** Frees it. NULL is fine. */
 BELAY_API void belay_evaluation_free(belay_evaluation *evaluation);
 

@@ -1,3 +1,4 @@
+#include "run/evaluate.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -40,6 +41,7 @@ struct belay_evaluation {
 /* What an evaluation needs while it runs. */
 struct work {
     const belay_evaluate_options *options;
+    const char *prefix; /* the checkpoint; NULL: the newest */
     belay_evaluation *result;
     belay_graph *graph;
     belay_saver *saver;
@@ -104,9 +106,10 @@ static belay_code open_session(struct work *work, belay_error *err) {
     work->saver = belay_saver_new(work->graph, NULL, err);
     if (!work->saver)
         return belay_error_code(err);
-    result->checkpoint = bly_choose_checkpoint(work->options->dir, err);
+    result->checkpoint =
+        work->prefix ? bly_strdup(work->prefix) : bly_choose_checkpoint(work->options->dir, err);
     if (!result->checkpoint)
-        return belay_error_code(err);
+        return work->prefix ? bly_fail_memory(err) : belay_error_code(err);
     work->session =
         bly_restored_session(work->graph, work->saver, result->checkpoint, &options, err);
     if (!work->session)
@@ -215,9 +218,14 @@ static belay_code evaluate(struct work *work, belay_error *err) {
 }
 
 belay_evaluation *belay_evaluate(const belay_evaluate_options *given, belay_error *err) {
+    return bly_evaluate_checkpoint(given, NULL, err);
+}
+
+belay_evaluation *bly_evaluate_checkpoint(const belay_evaluate_options *given, const char *prefix,
+                                          belay_error *err) {
     BLY_LOCAL_ERROR(mine);
     belay_evaluate_options options = BELAY_EVALUATE_OPTIONS_INIT;
-    struct work work = {.options = &options};
+    struct work work = {.options = &options, .prefix = prefix};
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_evaluate_options", &mine);
     if (code == BELAY_OK) {

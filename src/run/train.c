@@ -500,6 +500,12 @@ static belay_code run_session(belay_training_run *run, belay_error *err) {
     return code;
 }
 
+/* Then the same command would have nothing left to do; who evaluates it need not wait for more. */
+static int is_at_its_end(const belay_training_run *run) {
+    return run->ending == BELAY_RUN_REACHED_STEP || run->ending == BELAY_RUN_REACHED_EPOCH ||
+           run->ending == BELAY_RUN_INPUT_ENDED || run->ending == BELAY_RUN_HOOK_STOPPED;
+}
+
 static void write_stop(belay_training_run *run, const belay_error *err) {
     if (!run->ledger)
         return;
@@ -507,6 +513,7 @@ static void write_stop(belay_training_run *run, const belay_error *err) {
     bly_ledger_text(run->ledger, "reason", belay_training_run_ending_text(run));
     if (err->code != BELAY_OK)
         bly_ledger_text(run->ledger, "code", belay_code_name(err->code));
+    bly_ledger_truth(run->ledger, "over", is_at_its_end(run));
     bly_ledger_integer(run->ledger, "steps_done", run->steps_done);
     bly_ledger_end(run->ledger);
 }

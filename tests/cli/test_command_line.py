@@ -110,7 +110,6 @@ class Mistakes(Case):
             self.fails(2, "ckpt", action, "run", saying=f"'belay ckpt {action}' is not built yet")
         for option in ("--eval-every=5", "--http=127.0.0.1:0", "--hook=a.so"):
             self.check("--steps=5", option, saying=f"{option.split('=')[0]} is not built yet")
-        self.fails(2, "eval", "a.meta", "--dir", "run", "--watch", saying="--watch is not built yet")
 
 
 class Forms(Case):
