@@ -2,8 +2,9 @@
  * Coordinators: several threads that stop together.
  *
  * A coordinator is a latch that says "stop", the first error that led to it, and the threads that
- * look at it. It starts its threads itself (belay_coordinator_start_loop()), so that it knows when
- * each of them ended.
+ * look at it. It starts threads itself (belay_coordinator_start_loop()), so that it knows when each
+ * of them ended; those of the host are registered, and say when they end
+ * (belay_coordinator_register_thread()).
  *
  * Every function accepts NULL, which is a coordinator that nobody stops and that has no threads:
  * what returns an error returns that of a filled `err`, else BELAY_INVALID_ARGUMENT.
@@ -151,6 +152,38 @@ BELAY_API belay_code belay_coordinator_start_loop(belay_coordinator *coordinator
                                                   belay_code (*body)(void *self, belay_error *err),
                                                   void *self, const belay_loop_options *options,
                                                   belay_error *err);
+
+/** A thread of the host that a coordinator waits for. */
+typedef struct belay_registered_thread belay_registered_thread;
+
+/**
+ * Has the coordinator wait for a thread that it did not start (CO-10). The thread should look at
+ * belay_coordinator_should_stop(), and ends with belay_registered_thread_end(). One that is
+ * registered while a join is waiting is for the next join.
+ *
+ * Threads: any thread, not only the one that is registered.
+ *
+ * @param name For messages. Copied.
+ * @param err  Filled on error. May be NULL.
+ * @return a handle that belay_registered_thread_end() takes, or NULL: BELAY_INVALID_ARGUMENT,
+ * BELAY_RESOURCE_EXHAUSTED.
+ */
+BELAY_API belay_registered_thread *belay_coordinator_register_thread(belay_coordinator *coordinator,
+                                                                     const char *name,
+                                                                     belay_error *err);
+
+/**
+ * Says that a registered thread is done with all that the coordinator's owner may free after a
+ * join: its last word. With an error it requests a stop for that reason first (CO-19).
+ *
+ * Threads: any thread, once. Also after the coordinator was freed or gave the thread up.
+ *
+ * @param thread Gone afterwards. NULL does nothing.
+ * @param reason As belay_coordinator_request_stop() takes it; NULL or an empty error: the thread
+ *               ended well, and nothing is stopped.
+ */
+BELAY_API void belay_registered_thread_end(belay_registered_thread *thread,
+                                           const belay_error *reason);
 
 #ifdef __cplusplus
 }

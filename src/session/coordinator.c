@@ -21,12 +21,15 @@ _Static_assert(sizeof(belay_loop_options) ==
                    offsetof(belay_loop_options, reserved) + sizeof(uint32_t),
                "no tail padding");
 
-/* A thread of a coordinator. Belongs to the coordinator until it is joined, or to its own thread
- * once abandoned. */
-struct member {
-    struct member *next;
-    belay_coordinator *coordinator; /* a reference, given up when the body has returned */
-    bly_thread *thread;
+typedef struct belay_registered_thread member;
+
+/* A thread of a coordinator: one that it started, or one of the host's that was registered. Belongs
+ * to the coordinator until it is joined, or to its own thread once abandoned. */
+struct belay_registered_thread {
+    member *next;
+    belay_coordinator *coordinator; /* a reference, given up when the thread has ended */
+    bly_thread *thread;             /* NULL: the host's */
+    char *name;                     /* of one of the host's */
     void (*body)(void *self);
     void *self;
     int done;      /* guarded by the coordinator's lock */
@@ -40,7 +43,7 @@ struct belay_coordinator {
     bly_cond changed;        /* a stop, a thread that ended, a wake */
     belay_error error;       /* guarded by lock; the code is BELAY_OK until one is recorded */
     int joined;              /* guarded by lock */
-    struct member *members;  /* guarded by lock; in the order of their start */
+    member *members;         /* guarded by lock; in the order of their start */
     belay_code *clean_codes; /* fixed */
     size_t clean_count;
 };
@@ -217,22 +220,32 @@ uint32_t belay_coordinator_joined(const belay_coordinator *coordinator) {
 
 /* ---- threads ---- */
 
-static void member_run(void *self) {
-    struct member *m = self;
+static void free_member(member *m) {
+    bly_free(m->name);
+    bly_free(m);
+}
+
+/* The last that a thread does: from here on it is joined, which frees `m`, unless nobody waits. */
+static void end_member(member *m) {
     belay_coordinator *c = m->coordinator;
-    m->body(m->self);
     bly_mutex_lock(&c->lock);
     m->done = 1;
     int mine = m->abandoned;
     bly_cond_signal_all(&c->changed);
     bly_mutex_unlock(&c->lock);
     if (mine)
-        bly_free(m);
+        free_member(m);
     bly_coordinator_unref(c);
 }
 
-static void append_locked(belay_coordinator *c, struct member *m) {
-    struct member **end = &c->members;
+static void member_run(void *self) {
+    member *m = self;
+    m->body(m->self);
+    end_member(m);
+}
+
+static void append_locked(belay_coordinator *c, member *m) {
+    member **end = &c->members;
     while (*end)
         end = &(*end)->next;
     *end = m;
@@ -240,7 +253,7 @@ static void append_locked(belay_coordinator *c, struct member *m) {
 
 belay_code bly_coordinator_start_thread(belay_coordinator *c, const char *name,
                                         void (*body)(void *self), void *self, belay_error *err) {
-    struct member *m = bly_calloc(1, sizeof *m);
+    member *m = bly_calloc(1, sizeof *m);
     if (!m)
         return bly_fail_memory(err);
     m->coordinator = bly_coordinator_ref(c);
@@ -262,18 +275,50 @@ belay_code bly_coordinator_start_thread(belay_coordinator *c, const char *name,
     return BELAY_OK;
 }
 
-static int alive_locked(const struct member *members) {
+belay_registered_thread *belay_coordinator_register_thread(belay_coordinator *c, const char *name,
+                                                           belay_error *err) {
+    if (!c || !name) {
+        if (c || belay_error_code(err) == BELAY_OK)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", c ? "name" : "coordinator");
+        return NULL;
+    }
+    member *m = bly_calloc(1, sizeof *m);
+    if (!m || !(m->name = bly_strdup(name))) {
+        bly_free(m);
+        bly_fail_memory(err);
+        return NULL;
+    }
+    m->coordinator = bly_coordinator_ref(c);
+    bly_mutex_lock(&c->lock);
+    append_locked(c, m);
+    bly_mutex_unlock(&c->lock);
+    return m;
+}
+
+void belay_registered_thread_end(belay_registered_thread *thread, const belay_error *reason) {
+    if (!thread)
+        return;
+    if (reason && reason->code != BELAY_OK) /* CO-19 */
+        belay_coordinator_request_stop(thread->coordinator, reason);
+    end_member(thread);
+}
+
+static int alive_locked(const member *members) {
     for (; members; members = members->next)
         if (!members->done)
             return 1;
     return 0;
 }
 
+static const char *name_of(const member *m) {
+    return m->thread ? bly_thread_name(m->thread) : m->name;
+}
+
 /* Names of the threads that are alive. */
-static void name_locked(const struct member *members, bly_buf *out) {
+static void name_locked(const member *members, bly_buf *out) {
     for (; members; members = members->next)
         if (!members->done)
-            bly_buf_printf(out, "%s%s", out->len ? ", " : "", bly_thread_name(members->thread));
+            bly_buf_printf(out, "%s%s", out->len ? ", " : "", name_of(members));
 }
 
 static void report_wait(const char *names, int64_t start, int until_stop, int64_t deadline) {
@@ -290,7 +335,7 @@ static void report_wait(const char *names, int64_t start, int until_stop, int64_
 /* Waits until the members are done, the deadline, or, before a stop, the stop. Says every
  * REPORT_SECS what it waits for.
  */
-static void wait_locked(belay_coordinator *c, const struct member *members, int until_stop,
+static void wait_locked(belay_coordinator *c, const member *members, int until_stop,
                         int64_t deadline) {
     int64_t start = bly_now_us();
     while (alive_locked(members) && !(until_stop && atomic_load(&c->stop)) &&
@@ -313,29 +358,31 @@ static void wait_locked(belay_coordinator *c, const struct member *members, int 
 
 /* Ends a join: `members` are this call's alone. Joins what is done and lets the rest go, whose
  * names it returns. */
-static void settle(belay_coordinator *c, struct member *members, bly_buf *alive) {
-    struct member *next;
+static void settle(belay_coordinator *c, member *members, bly_buf *alive) {
+    member *next;
     bly_mutex_lock(&c->lock);
     name_locked(members, alive);
-    for (struct member *m = members; m; m = m->next)
+    for (member *m = members; m; m = m->next)
         m->abandoned = !m->done;
     /* From here on an abandoned member may vanish at any moment: unlink those first. */
-    struct member **link = &members;
+    member **link = &members;
     while (*link) {
-        struct member *m = *link;
+        member *m = *link;
         if (!m->abandoned) {
             link = &m->next;
             continue;
         }
         *link = m->next;
-        bly_thread_abandon(m->thread);
+        if (m->thread)
+            bly_thread_abandon(m->thread);
     }
     c->joined = 1;
     bly_mutex_unlock(&c->lock);
-    for (struct member *m = members; m; m = next) {
+    for (member *m = members; m; m = next) {
         next = m->next;
-        bly_thread_join(m->thread);
-        bly_free(m);
+        if (m->thread)
+            bly_thread_join(m->thread);
+        free_member(m);
     }
 }
 
@@ -344,7 +391,7 @@ void belay_coordinator_free(belay_coordinator *c) {
         return;
     bly_buf alive = BLY_BUF_INIT, later = BLY_BUF_INIT;
     bly_mutex_lock(&c->lock);
-    struct member *members = c->members;
+    member *members = c->members;
     c->members = NULL;
     name_locked(members, &alive);
     if (alive_locked(members)) {
@@ -364,7 +411,7 @@ void belay_coordinator_free(belay_coordinator *c) {
 static belay_code join(belay_coordinator *c, double grace_secs, double first_secs,
                        void (*release)(void *self), void *self, int ignore_live, belay_error *err) {
     bly_mutex_lock(&c->lock);
-    struct member *members = c->members; /* one that registers from now on is for the next join */
+    member *members = c->members; /* one that registers from now on is for the next join */
     c->members = NULL;
     wait_locked(c, members, 1, BLY_NEVER);
     int64_t deadline = deadline_after(grace_secs);

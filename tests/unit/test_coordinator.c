@@ -717,6 +717,90 @@ static void test_coordinator__survives_any_failing_allocation(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* ---- threads of the host ---- */
+
+struct host {
+    belay_registered_thread *handle;
+    double secs;
+    belay_code code;
+};
+
+static void host_run(void *self) {
+    struct host *h = self;
+    BLY_LOCAL_ERROR(err);
+    wait_secs(h->secs);
+    if (h->code != BELAY_OK)
+        belay_error_set(&err, h->code, "the host's thread failed");
+    belay_registered_thread_end(h->handle, &err);
+}
+
+static bly_thread *start_host(belay_coordinator *c, struct host *h, const char *name) {
+    h->handle = belay_coordinator_register_thread(c, name, NULL);
+    assert_non_null(h->handle);
+    bly_thread *thread = bly_thread_start(name, host_run, h, NULL);
+    assert_non_null(thread);
+    return thread;
+}
+
+static void test_coordinator_CO_10__waits_for_threads_that_are_registered(void **state) {
+    (void)state;
+    belay_coordinator *c = new_coordinator();
+    struct host slow = {.secs = 40}, quick = {.secs = 1};
+    bly_thread *threads[] = {start_host(c, &slow, "slow"), start_host(c, &quick, "quick")};
+    int64_t start = bly_now_ms();
+    assert_int_equal(join_with(c, 120, 0, NULL), BELAY_OK); /* no stop: until both ended */
+    assert_true(bly_now_ms() - start >= 40000);
+    assert_false(belay_coordinator_should_stop(c));
+    assert_true(log_capture_count("waiting for threads to end") >= 1);
+    assert_true(log_capture_count("slow") >= 1);
+    for (size_t i = 0; i < 2; i++)
+        bly_thread_join(threads[i]);
+    belay_coordinator_free(c);
+}
+
+static void test_coordinator_CO_19__a_registered_thread_reports_its_error(void **state) {
+    (void)state;
+    belay_coordinator *c = new_coordinator();
+    struct host fails = {.secs = 1, .code = BELAY_DATA_LOSS};
+    bly_thread *thread = start_host(c, &fails, "fails");
+    BLY_LOCAL_ERROR(err);
+    assert_int_equal(join_with(c, 120, 0, &err), BELAY_DATA_LOSS);
+    assert_string_equal(err.message, "the host's thread failed");
+    bly_thread_join(thread);
+    belay_coordinator_free(c);
+}
+
+/* CO-15, ER-31: one that does not end in time is given up, and may end after the coordinator. */
+static void test_coordinator_CO_15__gives_a_registered_thread_up(void **state) {
+    (void)state;
+    belay_coordinator *c = new_coordinator();
+    belay_registered_thread *handle = belay_coordinator_register_thread(c, "stuck", NULL);
+    BLY_LOCAL_ERROR(err);
+    belay_coordinator_request_stop(c, NULL);
+    assert_int_equal(join_with(c, 5, 0, &err), BELAY_DEADLINE_EXCEEDED);
+    assert_string_equal(err.message, "Coordinator stopped with threads still running: stuck");
+    belay_coordinator_free(c);
+    belay_registered_thread_end(handle, &err);
+}
+
+static void test_coordinator__registers_nothing_without_a_name(void **state) {
+    (void)state;
+    belay_coordinator *c = new_coordinator();
+    BLY_LOCAL_ERROR(err);
+    assert_null(belay_coordinator_register_thread(c, NULL, &err));
+    assert_int_equal(err.code, BELAY_INVALID_ARGUMENT);
+    assert_null(belay_coordinator_register_thread(NULL, "a", NULL));
+    belay_registered_thread_end(NULL, NULL);
+    FAILING_ALLOC(n) {
+        belay_registered_thread *handle = belay_coordinator_register_thread(c, "a", &err);
+        if (failing_alloc_hit())
+            assert_int_equal(err.code, BELAY_RESOURCE_EXHAUSTED);
+        belay_registered_thread_end(handle, NULL);
+    }
+    assert_int_equal(join_with(c, 5, 0, NULL), BELAY_OK);
+    belay_coordinator_free(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_coordinator_new__nobody_has_stopped_it),
@@ -736,6 +820,10 @@ int main(void) {
         TEST(test_coordinator_CO_16__a_recorded_error_comes_before_live_threads),
         TEST(test_coordinator_CO_17_CO_20__a_join_without_threads_returns_at_once),
         TEST(test_coordinator_CO_18__the_error_can_be_raised_any_number_of_times),
+        TEST(test_coordinator_CO_10__waits_for_threads_that_are_registered),
+        TEST(test_coordinator_CO_19__a_registered_thread_reports_its_error),
+        TEST(test_coordinator_CO_15__gives_a_registered_thread_up),
+        TEST(test_coordinator__registers_nothing_without_a_name),
         TEST(test_coordinator_CO_19__what_a_body_fails_with_is_reported),
         TEST(test_coordinator_CO_21__a_grace_of_any_size_is_fine),
         TEST(test_coordinator_join__refuses_options_that_mean_nothing),
