@@ -28,6 +28,7 @@ typedef enum object_kind {
     KEPT,
     THREAD,
     WRITER,
+    HOOK,
 } object_kind;
 
 typedef struct object {

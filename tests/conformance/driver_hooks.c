@@ -207,6 +207,96 @@ static belay_hook *nan_tensor(call *c, const json_t *given) {
     return belay_nan_tensor_hook_new(&options, c->err);
 }
 
+static belay_hook *multi_step_stop(call *c, const json_t *given) {
+    belay_multi_step_stop_options options = BELAY_MULTI_STEP_STOP_OPTIONS_INIT;
+    options.num_steps = (int64_t)number_in(given, "num_steps", 0);
+    options.last_step = (int64_t)number_in(given, "last_step", 0);
+    options.steps_per_run = (int64_t)number_in(given, "steps_per_run", 0);
+    if (has(given, "steps_per_run") && options.steps_per_run == 0)
+        options.steps_per_run = -1; /* 0 is the default here, and refused there */
+    return belay_multi_step_stop_hook_new(&options, c->err);
+}
+
+static belay_hook *global_step_waiter(call *c, const json_t *given) {
+    belay_global_step_waiter_options options = BELAY_GLOBAL_STEP_WAITER_OPTIONS_INIT;
+    options.wait_until_step = (int64_t)number_in(given, "wait_until_step", 0);
+    return belay_global_step_waiter_hook_new(&options, c->err);
+}
+
+/* The world keeps it, for its values. */
+static belay_hook *final_ops(call *c, const json_t *given) {
+    belay_final_ops_options options = BELAY_FINAL_OPS_OPTIONS_INIT;
+    name_list fetches = names_of(json_object_get(given, "final_ops"));
+    feed_set feeds;
+    if (feeds_of(graph_of(c), json_object_get(given, "feed"), &feeds, c->err) != BELAY_OK)
+        return NULL;
+    options.final_ops = fetches.of;
+    options.feeds = feeds.names.of;
+    options.inputs = feeds.tensors;
+    belay_hook *hook = belay_final_ops_hook_new(&options, c->err);
+    if (hook)
+        put(c->world, HOOK, text_in(given, "as", ""), hook);
+    return hook;
+}
+
+typedef struct fed {
+    feed_set feeds;
+    int64_t runs, fail_at;
+    belay_code code;
+    int is_given; /* the hook has the tensors */
+} fed;
+
+static belay_code give(void *self, const belay_progress *now, belay_tensor **tensors,
+                       belay_error *err) {
+    fed *f = self;
+    (void)now;
+    if (++f->runs == f->fail_at)
+        return belay_error_set(err, f->code, "the scenario says so");
+    for (size_t i = 0; !f->is_given && i < f->feeds.names.count; i++)
+        tensors[i] = f->feeds.tensors[i];
+    f->is_given = 1;
+    return BELAY_OK;
+}
+
+static void free_fed(void *self) {
+    fed *f = self;
+    if (!f->is_given)
+        feeds_free(&f->feeds);
+    free(f);
+}
+
+static belay_hook *feed_fn(call *c, const json_t *given) {
+    belay_feed_fn_options options = BELAY_FEED_FN_OPTIONS_INIT;
+    const json_t *failure = json_object_get(given, "fail");
+    fed *f = calloc(1, sizeof *f);
+    if (feeds_of(graph_of(c), json_object_get(given, "feed"), &f->feeds, c->err) != BELAY_OK) {
+        free(f);
+        return NULL;
+    }
+    f->fail_at = (int64_t)number_in(failure, "run", 0);
+    f->code = failure ? code_named(text_in(failure, "code", "")) : BELAY_OK;
+    options.feeds = f->feeds.names.of;
+    options.feed_fn = give;
+    options.self = f;
+    options.destroy = free_fed;
+    return belay_feed_fn_hook_new(&options, c->err);
+}
+
+static belay_hook *stop_after_evals(call *c, const json_t *given) {
+    belay_stop_after_evals_options options = BELAY_STOP_AFTER_EVALS_OPTIONS_INIT;
+    options.num_evals = (int64_t)number_in(given, "num_evals", 0);
+    options.no_log = json_is_false(json_object_get(given, "log_progress"));
+    return belay_stop_after_evals_hook_new(&options, c->err);
+}
+
+static belay_hook *profiler(call *c, const json_t *given) {
+    belay_profiler_options options = BELAY_PROFILER_OPTIONS_INIT;
+    options.save_steps = (int64_t)number_in(given, "save_steps", 0);
+    options.save_secs = number_in(given, "save_secs", 0);
+    options.output_dir = text_in(given, "output_dir", NULL);
+    return belay_profiler_hook_new(&options, c->err);
+}
+
 static const struct shipped {
     const char *name;
     belay_hook *(*make)(call *c, const json_t *given);
@@ -214,6 +304,12 @@ static const struct shipped {
     {"stop_at_step", stop_at_step},
     {"checkpoint_saver", checkpoint_saver},
     {"nan_tensor", nan_tensor},
+    {"multi_step_stop", multi_step_stop},
+    {"global_step_waiter", global_step_waiter},
+    {"final_ops", final_ops},
+    {"feed_fn", feed_fn},
+    {"stop_after_evals", stop_after_evals},
+    {"profiler", profiler},
 };
 
 static belay_hook *make_hook(call *c, const json_t *given) {
@@ -236,7 +332,7 @@ belay_code make_hooks(call *c, hook_set *out) {
         belay_hook *hook = again < out->count ? out->of[again] : make_hook(c, given);
         if (!hook)
             return belay_error_code(c->err);
-        if (again >= out->count)
+        if (again >= out->count && !has(given, "final_ops"))
             out->made[out->made_count++] = hook;
         out->of[out->count++] = hook;
     }

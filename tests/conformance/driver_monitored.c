@@ -178,7 +178,21 @@ static belay_code end(call *c) {
     return belay_monitored_session_close(take(c->world, MONITORED, main_text(c)), c->err);
 }
 
+static belay_code final_values(call *c) {
+    belay_hook *hook = get(c, HOOK, main_text(c));
+    const belay_tensor *value;
+    if (!hook)
+        return NO_OBJECT;
+    for (size_t i = 0; (value = belay_final_ops_hook_value(hook, i)) != NULL; i++) {
+        if (!c->result)
+            c->result = json_array();
+        json_array_append_new(c->result, text_of(value));
+    }
+    return BELAY_OK;
+}
+
 const verb monitored_verbs[] = {
+    {"final_values", final_values},
     {"monitored", open_monitored},
     {"train", train},
     {"should_stop", should_stop},

@@ -49,6 +49,9 @@ static void free_value(object_kind kind, void *value) {
     case WRITER:
         belay_summary_writer_unref(value);
         break;
+    case HOOK:
+        belay_hook_free(value);
+        break;
     case KEPT:
         for (size_t i = 0; i < ((kept_values *)value)->count; i++)
             belay_tensor_free(((kept_values *)value)->of[i]);

@@ -1,6 +1,7 @@
 """Hooks and listeners that do what a scenario says, and the hooks that TensorFlow ships."""
 
 import tensorflow as tf
+from tensorflow.python.training import basic_session_run_hooks, evaluation
 
 from values import feeds_of, listed, raise_code, text_of
 
@@ -105,8 +106,54 @@ def nan_tensor(w, options):
     return tf1.train.NanTensorHook(tensor, **options)
 
 
+def multi_step_stop(w, options):
+    return basic_session_run_hooks._MultiStepStopAtStepHook(**options)
+
+
+def global_step_waiter(w, options):
+    return tf1.train.GlobalStepWaiterHook(**options)
+
+
+def final_ops(w, options):
+    """`as` names it, for the verb final_values."""
+    graph = w.get("graph", "g")
+    fetches = [graph.as_graph_element(name) for name in options.get("final_ops", [])]
+    hook = tf1.train.FinalOpsHook(fetches or None, feeds_of(graph, options.get("feed")))
+    w.put("hook", options["as"], hook)
+    return hook
+
+
+def feed_fn(w, options):
+    """Feeds `feed` in every run; `fail` {run, code} fails in one."""
+    graph, runs, fail = w.get("graph", "g"), [], options.get("fail", {})
+
+    def feed():
+        runs.append(1)
+        if fail.get("run") == len(runs):
+            raise_code(fail["code"])
+        return feeds_of(graph, options["feed"])
+
+    return tf1.train.FeedFnHook(feed)
+
+
+def stop_after_evals(w, options):
+    hook = evaluation._StopAfterNEvalsHook(options.get("num_evals"), options.get("log_progress", True))
+    hook._set_evals_completed_tensor(tf1.assign_add(evaluation._get_or_create_eval_step(), 1, use_locking=True))
+    return hook
+
+
+def profiler(w, options):
+    return tf1.train.ProfilerHook(**options)
+
+
 # A hook that TensorFlow ships is {"NAME": {its arguments}}; a hook for each name that scenarios use.
-SHIPPED = {"stop_at_step": stop_at_step, "checkpoint_saver": checkpoint_saver, "nan_tensor": nan_tensor}
+SHIPPED = {
+    f.__name__: f
+    for f in (
+        stop_at_step, checkpoint_saver, nan_tensor, multi_step_stop, global_step_waiter, final_ops, feed_fn,
+        stop_after_evals, profiler,
+    )
+}
 
 
 def hooks_of(w, given):

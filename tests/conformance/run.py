@@ -48,6 +48,9 @@ LOG_LINES = [
     ("CK-13", r"(Couldn't match files for checkpoint \S+)$"),
     ("SV-36", r"(Ignoring: )"),
     ("GS-01", r"(Multiple tensors in global_step collection)"),
+    ("HK-EVAL-02", r"(Evaluation \[.*\])$"),
+    ("HK-WAIT-03", r"(Waiting for global step \d+ before starting training\.)$"),
+    ("HK-PROF-06", r"(Saving timeline for \d+ into)"),
 ]
 
 # What belay adds to a folder (contract, section 3): listed apart, never compared.

@@ -125,3 +125,10 @@ def leave(w, name, session):
         raise
     if failure[1] is not None and not swallowed:
         raise failure[1]
+
+
+@verb
+def final_values(w, name, call):
+    """What a final_ops hook took at the end; null before."""
+    values = w.get("hook", name).final_ops_values
+    return None if values is None else [text_of(v) for v in values]
