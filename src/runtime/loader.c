@@ -276,16 +276,18 @@ void bly_runtime_install(const bly_runtime *table) {
     installed = table;
 }
 
-belay_code bly_runtime_finish(const bly_runtime *rt, TF_Status *status, belay_error *err) {
+belay_code bly_runtime_code(const bly_runtime *rt, const TF_Status *status) {
     belay_code code = (belay_code)rt->GetCode(status);
-    if (code != BELAY_OK) {
-        /* ST-03: a code that nobody knows becomes UNKNOWN, and the text keeps the number. */
-        if (code < 0 || code > BELAY_UNAUTHENTICATED) {
-            bly_warn("TensorFlow returned the unknown status code %d", (int)code);
-            code = BELAY_UNKNOWN;
-        }
+    if (code >= 0 && code <= BELAY_UNAUTHENTICATED)
+        return code;
+    bly_warn("TensorFlow returned the unknown status code %d", (int)code);
+    return BELAY_UNKNOWN;
+}
+
+belay_code bly_runtime_finish(const bly_runtime *rt, TF_Status *status, belay_error *err) {
+    belay_code code = bly_runtime_code(rt, status);
+    if (code != BELAY_OK)
         bly_fail_tensorflow(err, code, rt->Message(status));
-    }
     rt->DeleteStatus(status);
     return code;
 }

@@ -112,6 +112,11 @@ const bly_runtime *bly_runtime_get(belay_error *err);
 /* For tests: use this table from now on; NULL goes back to the real one. */
 void bly_runtime_install(const bly_runtime *table);
 
+/* A status's code. One outside the table becomes UNKNOWN, with a warning that has its number
+ * (ST-03).
+ */
+belay_code bly_runtime_code(const bly_runtime *rt, const TF_Status *status);
+
 /* A status that several calls share: made on the first use of a call, checked after it. Turns a
  * TF_Status into a belay_error with TensorFlow's code and text, and deletes the status. */
 belay_code bly_runtime_finish(const bly_runtime *rt, TF_Status *status, belay_error *err);

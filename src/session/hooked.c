@@ -406,7 +406,7 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
                        step->targets, (int)step->target_count, told, hooked->status);
     if (in_caller)
         bly_fpu_leave(callers);
-    code = (belay_code)rt->GetCode(hooked->status);
+    code = bly_runtime_code(rt, hooked->status);
     if (code != BELAY_OK) {
         bly_fail_tensorflow(err, code, rt->Message(hooked->status));
         rt->SetStatus(hooked->status, TF_OK, "");

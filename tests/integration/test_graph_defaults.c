@@ -443,11 +443,32 @@ static void test_side_saver__adds_the_step_to_a_saved_models_checkpoint(void **s
     belay_graph_free(graph);
 }
 
+static void check_report_device(const char *device) {
+    BLY_LOCAL_ERROR(err);
+    belay_graph *graph = belay_graph_load(TEST_GRAPHS "/refvars.meta", NULL, &err);
+    TF_Output ready;
+    assert_int_equal(bly_build_ready_op(graph, 1, &ready, &err), BELAY_OK);
+    assert_string_equal(graph->rt->OperationDevice(ready.oper), device);
+    belay_graph_free(graph);
+}
+
+/* SC-14 */
+static void test_ready_op__is_put_where_the_environment_says(void **state) {
+    static const char variable[] = "TF_DEVICE_FOR_UNINITIALIZED_VARIABLE_REPORTING";
+    (void)state;
+    unsetenv(variable);
+    check_report_device("/cpu:0");
+    setenv(variable, "/job:worker/task:1/device:CPU:0", 1);
+    check_report_device("/job:worker/task:1/device:CPU:0");
+    unsetenv(variable);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults__initialise_report_save_and_restore),
         cmocka_unit_test(test_defaults__checkpoints_are_pythons_both_ways),
         cmocka_unit_test(test_ready_op__names_variables_without_their_output),
+        cmocka_unit_test(test_ready_op__is_put_where_the_environment_says),
         cmocka_unit_test(test_ready_op__falls_back_to_reference_variables),
         cmocka_unit_test(test_summary_op__merges_all_summaries),
         cmocka_unit_test(test_defaults__cannot_be_added_to_a_finalised_graph),

@@ -262,7 +262,7 @@ static void test_load__refuses_collections_of_what_is_not_there(void **state) {
     }
 }
 
-/* BUG-62, MG-19 */
+/* BUG-62, MG-19, SC-25: said aloud, and kept */
 static void test_problems__name_resources_that_nothing_fills(void **state) {
     static const char table[] = "table = HashTableV2() key_dtype=string value_dtype=int64\n"
                                 "keys = Const() dtype=string value=[\"a\"]\n"

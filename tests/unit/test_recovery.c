@@ -231,6 +231,25 @@ static void test_recovery__is_not_for_other_errors(void **state) {
     assert_int_equal(close_session(f), BELAY_OK);
 }
 
+/* ST-03: in a step, and in a run of a raw session. */
+static void test_run__gives_a_code_outside_the_table_as_unknown(void **state) {
+    struct fixture *f = *state;
+    BLY_LOCAL_ERROR(err);
+    scripted_fail("train", 1, (belay_code)77, "odd");
+    open_on(f, MODEL);
+    assert_error(f, run(f), BELAY_UNKNOWN, "odd");
+    scripted_fail("train", 2, (belay_code)78, "odder");
+    assert_int_equal(log_capture_count("unknown status code 77"), 1);
+    belay_session *session = belay_session_open(f->graph, NULL, &err);
+    assert_int_equal(belay_session_run(session, NULL, NULL, NULL, NULL,
+                                       (const char *[]){"train", NULL}, NULL, &err),
+                     BELAY_UNKNOWN);
+    assert_non_null(strstr(belay_error_message(&err), "odder"));
+    assert_int_equal(log_capture_count("unknown status code 78"), 1);
+    belay_session_free(session);
+    assert_int_equal(close_session(f), BELAY_UNKNOWN);
+}
+
 /* Hooks and the step that is read after the run are part of it. */
 static void test_recovery__repeats_the_run_where_a_hook_was_what_failed(void **state) {
     struct fixture *f = *state;
@@ -761,6 +780,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_recovery__makes_a_new_session_and_repeats_the_run),
         TEST(test_recovery__is_not_for_other_errors),
+        TEST(test_run__gives_a_code_outside_the_table_as_unknown),
         TEST(test_recovery__repeats_the_run_where_a_hook_was_what_failed),
         TEST(test_recovery__gives_up_a_run_that_fails_in_every_session),
         TEST(test_recovery__keeps_a_stop_that_a_hook_asked_for),
