@@ -219,11 +219,16 @@ static int is_dot(const char *name) {
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
+/* As bytes: alphasort() goes by the locale, which is the host's. */
+static int by_bytes(const struct dirent **a, const struct dirent **b) {
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
 belay_code bly_directory_list(const char *path,
                               belay_code (*each)(void *self, const char *name, belay_error *err),
                               void *self, belay_error *err) {
     struct dirent **names = NULL;
-    int count = scandir(path, &names, NULL, alphasort);
+    int count = scandir(path, &names, NULL, by_bytes);
     if (count < 0)
         return bly_fail_errno(err, errno, "cannot list folder %s", path);
     belay_code code = BELAY_OK;

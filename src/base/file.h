@@ -35,8 +35,8 @@ belay_code bly_file_rename(const char *from, const char *to, belay_error *err);
 /* Removes a folder with all that is in it; of a link, the link alone. What is not there is fine. */
 belay_code bly_remove_directory(const char *path, belay_error *err);
 
-/* Calls `each` for every name in a folder but "." and "..", in sorted order, until it returns other
- * than BELAY_OK. */
+/* Calls `each` for every name in a folder but "." and "..", sorted by their bytes, until it returns
+ * other than BELAY_OK. */
 belay_code bly_directory_list(const char *path,
                               belay_code (*each)(void *self, const char *name, belay_error *err),
                               void *self, belay_error *err);

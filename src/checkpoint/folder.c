@@ -146,14 +146,27 @@ static int stat_in(const char *directory, const char *name, struct stat *info) {
     return len > 0 && (size_t)len < sizeof path && stat(path, info) == 0 && S_ISREG(info->st_mode);
 }
 
+/* Where names that begin with the first `len` bytes of `base` begin. */
+static size_t first_of(const struct names *names, const char *base, size_t len) {
+    size_t low = 0, high = names->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strncmp(names->items[middle], base, len) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* Looks at what belongs to the checkpoint called by the first `len` bytes of `base`. */
 static void look_around(const struct scan *scan, const char *base, size_t len, bly_found *found,
                         int *out_data) {
     struct stat info;
-    for (size_t i = 0; i < scan->names.count; i++) {
+    for (size_t i = first_of(&scan->names, base, len); i < scan->names.count; i++) {
         const char *name = scan->names.items[i];
         if (strncmp(name, base, len) != 0)
-            continue;
+            break;
         if (strcmp(name + len, ".belay.json") == 0)
             found->has_manifest = 1;
         if (is_data_of(name, base, len) && stat_in(scan->directory, name, &info)) {

@@ -9,6 +9,7 @@
 #include "checkpoint/state.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -114,12 +115,38 @@ static int same_checkpoint(const char *a, const char *b) {
            stat_folder(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static void mark_listed(belay_checkpoint_info *info, const bly_state *state) {
-    if (state->latest && same_checkpoint(info->prefix, state->latest))
-        info->flags |= BELAY_CHECKPOINT_LATEST | BELAY_CHECKPOINT_LISTED;
-    for (size_t i = 0; i < state->count && !(info->flags & BELAY_CHECKPOINT_LISTED); i++)
-        if (same_checkpoint(info->prefix, state->paths[i]))
-            info->flags |= BELAY_CHECKPOINT_LISTED;
+static int by_base(const void *a, const void *b) {
+    const belay_checkpoint_info *const *x = a, *const *y = b;
+    return strcmp(bly_path_base((*x)->prefix), bly_path_base((*y)->prefix));
+}
+
+static int compare_base(const void *key, const void *element) {
+    const belay_checkpoint_info *const *info = element;
+    return strcmp(key, bly_path_base((*info)->prefix));
+}
+
+static void mark(belay_checkpoint_info **sorted, size_t count, const char *path, uint32_t flags) {
+    belay_checkpoint_info **found =
+        bsearch(bly_path_base(path), sorted, count, sizeof(belay_checkpoint_info *), compare_base);
+    if (found && same_checkpoint((*found)->prefix, path))
+        (*found)->flags |= flags;
+}
+
+static belay_code mark_listed(belay_checkpoint_list *list, const bly_state *state,
+                              belay_error *err) {
+    size_t count = list->found.count;
+    belay_checkpoint_info **sorted = bly_calloc(count, sizeof(belay_checkpoint_info *));
+    if (!sorted)
+        return bly_fail_memory(err);
+    for (size_t i = 0; i < count; i++)
+        sorted[i] = &list->infos[i];
+    qsort(sorted, count, sizeof(belay_checkpoint_info *), by_base);
+    if (state->latest)
+        mark(sorted, count, state->latest, BELAY_CHECKPOINT_LATEST | BELAY_CHECKPOINT_LISTED);
+    for (size_t i = 0; i < state->count; i++)
+        mark(sorted, count, state->paths[i], BELAY_CHECKPOINT_LISTED);
+    bly_free(sorted);
+    return BELAY_OK;
 }
 
 static belay_code add_manifest(belay_checkpoint_info *info, bly_found *found, belay_error *err) {
@@ -160,13 +187,12 @@ static belay_code describe(belay_checkpoint_list *list, const bly_state *state, 
         info->saved_unix_ms = (int64_t)(found->mtime * 1000);
         info->size_bytes = found->size_bytes;
         info->flags = found->complete ? BELAY_CHECKPOINT_COMPLETE : 0;
-        mark_listed(info, state);
         belay_code code = add_manifest(info, found, err);
         info->problem = found->problem;
         if (code != BELAY_OK)
             return code;
     }
-    return BELAY_OK;
+    return mark_listed(list, state, err);
 }
 
 static belay_code load(belay_checkpoint_list *list, const char *directory, belay_error *err) {
@@ -218,14 +244,14 @@ void belay_checkpoint_list_free(belay_checkpoint_list *list) {
 }
 
 size_t belay_checkpoint_list_count(const belay_checkpoint_list *list) {
-    return list->found.count;
+    return list ? list->found.count : 0;
 }
 
 const belay_checkpoint_info *belay_checkpoint_list_at(const belay_checkpoint_list *list,
                                                       size_t index) {
-    return index < list->found.count ? &list->infos[index] : NULL;
+    return list && index < list->found.count ? &list->infos[index] : NULL;
 }
 
 const char *belay_checkpoint_list_state_problem(const belay_checkpoint_list *list) {
-    return list->state_problem;
+    return list ? list->state_problem : NULL;
 }

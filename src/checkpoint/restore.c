@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/text_set.h"
 #include "checkpoint/commit.h"
 #include "checkpoint/manifest.h"
 
@@ -221,22 +222,28 @@ belay_code bly_restore_initial_checkpoint(belay_session *session, belay_error *e
 struct candidates {
     char **prefixes;
     size_t count, capacity;
+    bly_text_set seen;
 };
 
 static belay_code add(struct candidates *list, const char *prefix, belay_error *err) {
-    for (size_t i = 0; i < list->count; i++)
-        if (strcmp(list->prefixes[i], prefix) == 0)
-            return BELAY_OK;
+    if (bly_text_set_has(&list->seen, prefix))
+        return BELAY_OK;
     if (!bly_grow(&list->prefixes, list->count, &list->capacity, sizeof *list->prefixes))
         return bly_fail_memory(err);
-    list->prefixes[list->count] = bly_strdup(prefix);
-    return list->prefixes[list->count++] ? BELAY_OK : bly_fail_memory(err);
+    char *copy = bly_strdup(prefix);
+    if (!copy || !bly_text_set_add(&list->seen, copy)) {
+        bly_free(copy);
+        return bly_fail_memory(err);
+    }
+    list->prefixes[list->count++] = copy;
+    return BELAY_OK;
 }
 
 static void candidates_free(struct candidates *list) {
     for (size_t i = 0; i < list->count; i++)
         bly_free(list->prefixes[i]);
     bly_free(list->prefixes);
+    bly_text_set_free(&list->seen);
 }
 
 static int is_same_folder(const char *a, const char *b) {
@@ -295,14 +302,21 @@ static belay_code add_state(struct candidates *list, belay_saver *saver, const c
         code = add(list, state->latest, err);
     if (code == BELAY_OK)
         code = add_replaced(list, state->latest, err);
+    const char **mine = bly_calloc(state->count, sizeof *mine);
+    size_t mine_count = 0;
+    if (code == BELAY_OK && !mine)
+        code = bly_fail_memory(err);
     for (size_t i = 0; code == BELAY_OK && i < state->count; i++) {
         code = localize(&state->paths[i], directory, &inside, err);
         if (code != BELAY_OK || !bly_checkpoint_exists(state->paths[i]))
             continue;
-        code = bly_saver_remember(saver, state->paths[i], err);
-        if (code == BELAY_OK && !inside)
+        mine[mine_count++] = state->paths[i];
+        if (!inside)
             code = note_foreign(saver, state->paths[i], err);
     }
+    if (code == BELAY_OK)
+        code = bly_saver_know(saver, mine, mine_count, err);
+    bly_free((void *)(uintptr_t)mine);
     for (size_t i = state->count; code == BELAY_OK && i-- > 0;)
         code = add(list, state->paths[i], err);
     return code;
@@ -420,16 +434,23 @@ static belay_code note_damaged(belay_saver *saver, const char *prefix, belay_err
     return BELAY_OK;
 }
 
+/* Of how many that are not there is said which. */
+#define GONE_SAID 10
+
 /* Tries one after the other. Only damage leads to the next one: a checkpoint of another model is an
  * error. */
 static belay_code restore_first(belay_saver *saver, belay_session *session,
                                 const struct candidates *list, const char *directory,
                                 belay_error *err) {
     BLY_LOCAL_ERROR(first);
+    size_t gone = 0;
     for (size_t i = 0; i < list->count; i++) {
         BLY_LOCAL_ERROR(mine);
         const char *prefix = list->prefixes[i];
         bly_bundle *bundle = bly_saver_load_verified(prefix, &mine);
+        if (gone > GONE_SAID && (bundle || i + 1 == list->count))
+            bly_warn("%s: %zu more checkpoints that are listed are not there", directory,
+                     gone - GONE_SAID);
         if (bundle) {
             belay_code code = restore_bundle(saver, session, bundle, err);
             bly_bundle_free(bundle);
@@ -439,8 +460,10 @@ static belay_code restore_first(belay_saver *saver, belay_session *session,
             bly_error_copy(err, &mine);
             return mine.code;
         }
-        bly_warn("checkpoint %s cannot be used: %s%s", prefix, mine.message,
-                 i + 1 < list->count ? "; an older one is tried" : "");
+        gone += mine.code == BELAY_NOT_FOUND;
+        if (mine.code != BELAY_NOT_FOUND || gone <= GONE_SAID)
+            bly_warn("checkpoint %s cannot be used: %s%s", prefix, mine.message,
+                     i + 1 < list->count ? "; an older one is tried" : "");
         bly_error_chain(&first, &mine);
         if (note_damaged(saver, prefix, err) != BELAY_OK)
             return BELAY_RESOURCE_EXHAUSTED;
@@ -454,7 +477,7 @@ static belay_code restore_first(belay_saver *saver, belay_session *session,
 belay_code bly_saver_restore_newest(belay_saver *saver, belay_session *session,
                                     const char *directory, uint32_t *out_restored,
                                     belay_error *err) {
-    struct candidates list = {NULL, 0, 0};
+    struct candidates list = {NULL, 0, 0, BLY_TEXT_SET_INIT};
     int listed = 0;
     *out_restored = 0;
     bly_free(saver->restored_prefix); /* another session's, perhaps (SC-17) */

@@ -142,16 +142,12 @@ static int is_foreign(const belay_saver *saver, const char *prefix) {
     return 0;
 }
 
-static void drop(belay_saver *saver, size_t index) {
+static void drop(const belay_saver *saver, char *prefix) {
     BLY_LOCAL_ERROR(mine);
-    char *prefix = saver->known[index];
     if (is_foreign(saver, prefix))
         bly_info("%s is no longer listed, and not deleted: it lies in another folder", prefix);
     else if (bly_checkpoint_remove(prefix, &mine) != BELAY_OK)
         bly_warn("Ignoring: %s", mine.message);
-    memmove(&saver->known[index], &saver->known[index + 1],
-            (saver->known_count - index - 1) * sizeof *saver->known);
-    saver->known_count--;
     bly_free(prefix);
 }
 
@@ -164,21 +160,21 @@ int bly_saver_retain(belay_saver *saver) {
         .best_is_max = saver->best_is_max,
     };
     size_t count = saver->known_count;
-    int dropped = 0;
     bly_retention_entry *entries = bly_calloc(count, sizeof *entries);
     uint8_t *why = bly_calloc(count, sizeof *why);
     if (entries && why) {
         for (size_t i = 0; i < count; i++)
             describe(saver, saver->known[i], &entries[i]);
         bly_retention(entries, count, &policy, why);
-        for (size_t i = count; i-- > 0;) {
+        saver->known_count = 0;
+        for (size_t i = 0; i < count; i++) {
             if (why[i])
-                continue;
-            drop(saver, i);
-            dropped = 1;
+                saver->known[saver->known_count++] = saver->known[i];
+            else
+                drop(saver, saver->known[i]);
         }
     }
     bly_free(entries);
     bly_free(why);
-    return dropped;
+    return saver->known_count < count;
 }

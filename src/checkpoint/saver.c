@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text_set.h"
 #include "checkpoint/commit.h"
 #include "checkpoint/full_disk.h"
 #include "checkpoint/manifest.h"
@@ -351,6 +352,37 @@ belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_erro
     return BELAY_OK;
 }
 
+belay_code bly_saver_know(belay_saver *saver, const char *const *prefixes, size_t count,
+                          belay_error *err) {
+    bly_text_set seen = BLY_TEXT_SET_INIT;
+    char **known = bly_calloc(count, sizeof *known);
+    size_t at = count;
+    belay_code code = known ? BELAY_OK : bly_fail_memory(err);
+    for (size_t i = count; code == BELAY_OK && i-- > 0;) { /* of equal ones the last counts */
+        if (bly_text_set_has(&seen, prefixes[i]))
+            continue;
+        known[at - 1] = bly_strdup(prefixes[i]);
+        if (!known[at - 1] || !bly_text_set_add(&seen, known[at - 1]))
+            code = bly_fail_memory(err);
+        at -= known[at - 1] != NULL;
+    }
+    bly_text_set_free(&seen);
+    if (code != BELAY_OK) {
+        for (; known && at < count; at++)
+            bly_free(known[at]);
+        bly_free(known);
+        return code;
+    }
+    /* `prefixes` may be what the saver gave out itself: that is freed last. */
+    bly_saver_forget_all(saver);
+    bly_free(saver->known);
+    memmove(known, &known[at], (count - at) * sizeof *known);
+    saver->known = known;
+    saver->known_count = count - at;
+    saver->known_capacity = count;
+    return BELAY_OK;
+}
+
 size_t belay_saver_last_checkpoint_count(const belay_saver *saver) {
     return saver ? saver->known_count : 0;
 }
@@ -363,18 +395,20 @@ belay_code belay_saver_recover_last_checkpoints(belay_saver *saver, const char *
                                                 size_t count, belay_error *err) {
     if (!saver || (count > 0 && !prefixes))
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", saver ? "prefixes" : "saver");
-    /* `prefixes` may be what the saver gave out itself: that is freed last. */
-    char **before = saver->known;
-    size_t before_count = saver->known_count;
-    saver->known = NULL;
-    saver->known_count = saver->known_capacity = 0;
+    const char **there = bly_calloc(count, sizeof *there);
+    size_t there_count = 0;
+    if (!there)
+        return bly_fail_memory(err);
     belay_code code = BELAY_OK;
-    for (size_t i = 0; code == BELAY_OK && i < count; i++)
-        if (bly_checkpoint_exists(prefixes[i]))
-            code = bly_saver_remember(saver, prefixes[i], err);
-    for (size_t i = 0; i < before_count; i++)
-        bly_free(before[i]);
-    bly_free(before);
+    for (size_t i = 0; code == BELAY_OK && i < count; i++) {
+        if (!prefixes[i])
+            code = bly_fail(err, BELAY_INVALID_ARGUMENT, "prefixes[%zu] is NULL", i);
+        else if (bly_checkpoint_exists(prefixes[i]))
+            there[there_count++] = prefixes[i];
+    }
+    if (code == BELAY_OK)
+        code = bly_saver_know(saver, there, there_count, err);
+    bly_free((void *)(uintptr_t)there);
     return code;
 }
 

@@ -92,6 +92,9 @@ belay_code bly_saver_each_key(belay_saver *saver, bly_each_key *each, void *self
 
 /* Makes `prefix` the newest of the known checkpoints (SV-31). */
 belay_code bly_saver_remember(belay_saver *saver, const char *prefix, belay_error *err);
+/* Makes copies of these all that is known, oldest first; of equal ones the last stays. */
+belay_code bly_saver_know(belay_saver *saver, const char *const *prefixes, size_t count,
+                          belay_error *err);
 void bly_saver_forget_all(belay_saver *saver);
 
 /* Deletes what the policy no longer wants (SV-32 to SV-36, BUG-34 to BUG-36); 1 where something

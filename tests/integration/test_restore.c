@@ -659,6 +659,24 @@ static void test_restore__tries_older_ones_where_the_state_file_names_what_is_go
     assert_refused(folder, BELAY_DATA_LOSS, "none can be used");
 }
 
+/* Work that grew with the square of the entries would take minutes. */
+static void test_restore__takes_a_state_file_of_100000_entries(void **state) {
+    (void)state;
+    double marker;
+    bly_buf text = BLY_BUF_INIT;
+    const char *folder = make_run("many_entries", &marker);
+    bly_buf_puts(&text, "model_checkpoint_path: \"model.ckpt-100000\"\n");
+    for (int i = 3; i <= 100002; i++)
+        bly_buf_printf(&text, "all_model_checkpoint_paths: \"model.ckpt-%d\"\n", i);
+    assert_ok(bly_file_write_atomic(in_folder(folder, "checkpoint"), text.data, text.len, err));
+    bly_buf_free(&text);
+    time_t started = time(NULL);
+    assert_goes_on_from(folder, 3, marker);
+    assert_in_range(time(NULL) - started, 0, 30);
+    assert_logged("model.ckpt-99993 cannot be used");
+    assert_logged("99989 more checkpoints that are listed are not there");
+}
+
 /* A run that was moved: its state file names the old place. */
 static void test_restore__finds_the_checkpoints_of_a_folder_that_was_moved(void **state) {
     (void)state;
@@ -862,6 +880,7 @@ int main(void) {
         cmocka_unit_test(test_restore__fails_where_no_checkpoint_verifies),
         cmocka_unit_test(test_restore__goes_by_the_folder_where_the_state_file_is_no_use),
         cmocka_unit_test(test_restore__leaves_other_bundles_of_the_folder_to_their_owner),
+        cmocka_unit_test(test_restore__takes_a_state_file_of_100000_entries),
         cmocka_unit_test(test_restore__tries_older_ones_where_the_state_file_names_what_is_gone),
         cmocka_unit_test(test_restore__finds_the_checkpoints_of_a_folder_that_was_moved),
         cmocka_unit_test(test_restore__never_deletes_the_checkpoints_of_another_folder),

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/text_set.h"
 #include "base/thread.h"
 #include "failing_alloc.h"
 #include "log_capture.h"
@@ -24,6 +25,32 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+/* ---- sets of names ---- */
+
+static void test_text_set__knows_what_it_was_given(void **state) {
+    static char names[3000][8];
+    (void)state;
+    for (size_t i = 0; i < 3000; i++)
+        snprintf(names[i], sizeof names[i], "n%zu", i);
+    FAILING_ALLOC(n) {
+        bly_text_set set = BLY_TEXT_SET_INIT;
+        size_t added = 0;
+        assert_false(bly_text_set_has(&set, "n0"));
+        while (added < 3000 && bly_text_set_add(&set, names[added]))
+            added++;
+        for (size_t i = 0; i < 3000; i++)
+            assert_int_equal(bly_text_set_has(&set, names[i]), i < added);
+        assert_int_equal(added < 3000, failing_alloc_hit());
+        assert_int_equal(set.count, added);
+        if (added == 3000) {
+            assert_int_equal(bly_text_set_add(&set, "n7"), 1); /* the same again */
+            assert_int_equal(set.count, 3000);
+        }
+        assert_false(bly_text_set_has(&set, "n3000"));
+        bly_text_set_free(&set);
+    }
+}
 
 /* ---- buffers ---- */
 
@@ -359,6 +386,7 @@ static void test_log__hands_over_lines_from_a_level_on(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_text_set__knows_what_it_was_given),
         cmocka_unit_test(test_buf__grows_and_always_ends_in_a_nul),
         cmocka_unit_test(test_buf__remembers_that_memory_was_out),
         cmocka_unit_test(test_buf__json_strings_are_valid_whatever_the_bytes),

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -528,6 +529,27 @@ static void test_latest_checkpoint__never_overlooks_one(void **state) {
     assert_non_null(strstr(err.message, "m-2.index"));
 }
 
+/* Work that grew with the square of the entries would take minutes. */
+static void test_checkpoint_list__takes_a_state_file_of_100000_entries(void **state) {
+    bly_buf text = BLY_BUF_INIT;
+    make_checkpoint(state, "m-3", 1000);
+    bly_buf_puts(&text, "model_checkpoint_path: \"m-100000\"\n");
+    for (int i = 1; i <= 100000; i++)
+        bly_buf_printf(&text, "all_model_checkpoint_paths: \"m-%d\"\n", i);
+    write_text(state, "checkpoint", text.data);
+    bly_buf_free(&text);
+    time_t started = time(NULL);
+    belay_checkpoint_list *list = belay_checkpoint_list_load(*state, NULL);
+    assert_int_equal(belay_checkpoint_list_count(list), 1);
+    assert_int_equal(belay_checkpoint_list_at(list, 0)->flags,
+                     BELAY_CHECKPOINT_COMPLETE | BELAY_CHECKPOINT_LISTED);
+    belay_checkpoint_list_free(list);
+    char *latest = belay_latest_checkpoint(*state, NULL);
+    assert_string_equal(latest, scratch_path(state, "m-3"));
+    belay_checkpoint_path_free(latest);
+    assert_in_range(time(NULL) - started, 0, 30);
+}
+
 static void test_checkpoint_list__says_what_it_knows_of_each(void **state) {
     bly_manifest manifest = BLY_MANIFEST_INIT;
     manifest.saved_unix_ms = 1234567;
@@ -618,6 +640,7 @@ int main(void) {
         cmocka_unit_test(test_checkpoint_names__are_taken_apart),
         IN_FOLDER(test_checkpoint_scan__finds_what_is_there_oldest_first),
         IN_FOLDER(test_latest_checkpoint__never_overlooks_one),
+        IN_FOLDER(test_checkpoint_list__takes_a_state_file_of_100000_entries),
         IN_FOLDER(test_checkpoint_list__says_what_it_knows_of_each),
         IN_FOLDER(test_checkpoint_list__survives_every_failing_allocation),
     };
