@@ -272,6 +272,7 @@ static void test_problems__name_resources_that_nothing_fills(void **state) {
     (void)state;
     belay_graph *graph = make(table);
     assert_true(has_problem(graph, "'table' is filled by operation 'fill'"));
+    assert_non_null(strstr(last_log, "'table' cannot be rebuilt"));
     belay_graph_free(graph);
     snprintf(text, sizeof text, "%scollection table_initializer: fill\n", table);
     graph = make(text);
