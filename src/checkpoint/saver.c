@@ -374,7 +374,8 @@ belay_code bly_saver_know(belay_saver *saver, const char *const *prefixes, size_
         return code;
     }
     /* `prefixes` may be what the saver gave out itself: that is freed last. */
-    bly_saver_forget_all(saver);
+    for (size_t i = 0; i < saver->known_count; i++)
+        bly_free(saver->known[i]);
     bly_free(saver->known);
     memmove(known, &known[at], (count - at) * sizeof *known);
     saver->known = known;
