@@ -2,15 +2,13 @@
 
 #include "base/error.h"
 #include "graph/graph_def.h"
+#include "graph/op_list.h"
 
 #define MOST ((size_t)INT32_MAX) /* what a protobuf parser takes */
 
-belay_code bly_graph_pack_meta(const belay_graph *graph, const Bly__MetaGraphDef *given,
-                               const bly_buf *graph_def, bly_buf *out, belay_error *err) {
-    Bly__MetaGraphDef meta = *given;
-    meta.graph_def.data = (uint8_t *)graph_def->data;
-    meta.graph_def.len = graph_def->len;
-    size_t len = bly__meta_graph_def__get_packed_size(&meta);
+static belay_code pack(const belay_graph *graph, const Bly__MetaGraphDef *meta, bly_buf *out,
+                       belay_error *err) {
+    size_t len = bly__meta_graph_def__get_packed_size(meta);
     if (len > MOST)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "%s takes %zu bytes: a meta graph cannot be larger than 2 GB", graph->path,
@@ -18,8 +16,26 @@ belay_code bly_graph_pack_meta(const belay_graph *graph, const Bly__MetaGraphDef
     char *to = bly_buf_reserve(out, len);
     if (!to)
         return bly_fail_memory(err);
-    out->len += bly__meta_graph_def__pack(&meta, (uint8_t *)to);
+    out->len += bly__meta_graph_def__pack(meta, (uint8_t *)to);
     return BELAY_OK;
+}
+
+belay_code bly_graph_pack_meta(const belay_graph *graph, const Bly__MetaGraphDef *given,
+                               const bly_buf *graph_def, bly_buf *out, belay_error *err) {
+    Bly__MetaGraphDef meta = *given;
+    Bly__MetaGraphDef__MetaInfoDef info = BLY__META_GRAPH_DEF__META_INFO_DEF__INIT;
+    bly_buf ops = BLY_BUF_INIT;
+    if (meta.meta_info_def)
+        info = *meta.meta_info_def;
+    belay_code code = bly_op_list_complete(graph, &info.stripped_op_list, &ops, err);
+    if (code == BELAY_OK) {
+        info.stripped_op_list = (ProtobufCBinaryData){ops.len, (uint8_t *)ops.data};
+        meta.meta_info_def = &info;
+        meta.graph_def = (ProtobufCBinaryData){graph_def->len, (uint8_t *)graph_def->data};
+        code = pack(graph, &meta, out, err);
+    }
+    bly_buf_free(&ops);
+    return code;
 }
 
 belay_code bly_graph_serialize_around(const belay_graph *graph, const bly_buf *graph_def,

@@ -35,6 +35,7 @@
     X(DeleteImportGraphDefOptions)                                                                 \
     X(GraphImportGraphDef)                                                                         \
     X(GraphToGraphDef)                                                                             \
+    X(GetAllOpList)                                                                                \
     X(GraphOperationByName)                                                                        \
     X(GraphNextOperation)                                                                          \
     X(GraphGetTensorNumDims)                                                                       \

@@ -32,28 +32,41 @@ static size_t utf8_length(const uint8_t *at, const uint8_t *end) {
     return len;
 }
 
+/* One byte as it is written within quotes; returns how many characters that takes. Constants of a
+ * graph are megabytes of these: nothing here is formatted. */
+static size_t escape(uint8_t byte, char out[4]) {
+    static const char special[] = "\n\r\t\"'\\", letter[] = "nrt\"'\\";
+    const char *known = byte ? strchr(special, byte) : NULL;
+    out[0] = '\\';
+    if (known) {
+        out[1] = letter[known - special];
+        return 2;
+    }
+    if (byte >= 0x20 && byte < 0x7f) {
+        out[0] = (char)byte;
+        return 1;
+    }
+    out[1] = (char)('0' + (byte >> 6));
+    out[2] = (char)('0' + (byte >> 3 & 7));
+    out[3] = (char)('0' + (byte & 7));
+    return 4;
+}
+
 /* Text keeps its letters beyond ASCII; bytes, and what is no UTF-8, become octal. */
 static void put_quoted(bly_buf *out, const char *data, size_t len, int is_text) {
-    static const char special[] = "\n\r\t\"'\\", letter[] = "nrt\"'\\";
     const uint8_t *at = (const uint8_t *)data, *end = at + len;
     bly_buf_putc(out, '"');
     while (at < end) {
-        const char *known = *at ? strchr(special, *at) : NULL;
         size_t sequence = is_text && *at >= 0x80 ? utf8_length(at, end) : 0;
-        if (sequence > 0) {
-            bly_buf_append(out, at, sequence);
-            at += sequence;
-            continue;
-        }
-        if (known)
-            bly_buf_printf(out, "\\%c", letter[known - special]);
-        else if (*at < 0x20 || *at >= 0x7f)
-            bly_buf_printf(out, "\\%03o", *at);
-        else
-            bly_buf_putc(out, (char)*at);
-        at++;
+        char *to = bly_buf_reserve(out, 4);
+        if (!to)
+            return;
+        if (sequence > 0)
+            memcpy(to, at, sequence);
+        out->len += sequence > 0 ? sequence : escape(*at, to);
+        at += sequence > 0 ? sequence : 1;
     }
-    bly_buf_putc(out, '"');
+    bly_buf_putc(out, '"'); /* ends it in a NUL again */
 }
 
 /* "1.50000e+02" becomes "1.5e+02". */

@@ -96,6 +96,7 @@ def meta(w, path, call):
         "collections": {
             k: f"{v.WhichOneof('kind')} {len(getattr(v, v.WhichOneof('kind')).value)}"
             for k, v in sorted(found.collection_def.items())
+            if v.WhichOneof("kind")  # Python writes an empty collection without a kind, which no reader takes
         },
         "saver": [found.saver_def.max_to_keep, found.saver_def.sharded, found.saver_def.version]
         if found.HasField("saver_def")

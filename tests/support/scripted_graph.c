@@ -605,6 +605,11 @@ void scripted_DeleteImportGraphDefOptions(TF_ImportGraphDefOptions *options) {
     free(options);
 }
 
+/* It lists no types: what a graph was loaded with is all that there is. */
+TF_Buffer *scripted_GetAllOpList(void) {
+    return scripted_NewBuffer();
+}
+
 void scripted_GraphToGraphDef(TF_Graph *graph, TF_Buffer *out, TF_Status *status) {
     struct scripted_bytes bytes = {NULL, 0, 0}, versions = {NULL, 0, 0};
     TF_Buffer *made;
