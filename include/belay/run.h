@@ -145,8 +145,13 @@ BELAY_API belay_training_run *belay_training_run_open(const belay_training_run_o
  *   - BELAY_UNAVAILABLE: another trainer holds the folder; the message names its host and process;
  *   - BELAY_NOT_FOUND: BELAY_RUN_REQUIRE_RESUME and there is no checkpoint; or the newest
  *     checkpoint is one of another model;
- *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
- *   - BELAY_PERMISSION_DENIED, BELAY_RESOURCE_EXHAUSTED: the folder cannot be written;
+ *   - BELAY_FAILED_PRECONDITION: a folder is where the state file `checkpoint` has to be;
+ *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies; or a SavedModel's own
+ *     variables, which a new training starts from, are damaged;
+ *   - BELAY_PERMISSION_DENIED, BELAY_RESOURCE_EXHAUSTED: the folder cannot be written; where the
+ *     disk is full during a save the message says what is wanted and what is free;
+ *   - BELAY_DEADLINE_EXCEEDED: the file system has no locks, and another trainer took the folder
+ *     over while this process was stopped;
  *   - BELAY_NAN_LOSS: the loss is not a number;
  *   - any other code, as TensorFlow reported it.
  */
