@@ -442,11 +442,13 @@ def export_graph(path, *, train_op=None, train=None, eval=None, serving=None, gr
 
 def _sync_replicas_names(optimizer, num_tokens):
     runner = optimizer.get_chief_queue_runner()  # fails where no gradients were applied
+    with tf.control_dependencies(None):  # the first tokens come before any step, wherever this is called
+        tokens = optimizer.get_init_tokens_op(num_tokens)
     return [
         optimizer.chief_init_op.name,
         optimizer.local_step_init_op.name,
         optimizer.ready_for_local_init_op.name,
-        optimizer.get_init_tokens_op(num_tokens).name,
+        tokens.name,
         runner.queue.name,
         runner.enqueue_ops[0].name,
     ]

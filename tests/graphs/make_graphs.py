@@ -111,6 +111,34 @@ def tiny(path):
     export_graph(path, train_op=increment(global_step()))
 
 
+@graph("sync.meta", "bare; no feeds; w float32 [] goes to 1 through SyncReplicasOptimizer with one replica, train = its op")
+def sync(path):
+    step = global_step()
+    w = tf1.get_variable("w", [], initializer=tf1.zeros_initializer())
+    optimizer = tf1.train.SyncReplicasOptimizer(tf1.train.GradientDescentOptimizer(0.25), replicas_to_aggregate=1)
+    train = optimizer.minimize(tf.square(w - 1.0), global_step=step)
+    with tf.control_dependencies([train]):
+        train = tf.no_op(name="train")
+    export_graph(path, train_op=train, sync_replicas=optimizer)
+
+
+@graph("multi_step.meta", "bare; no feeds; train does as many steps as its hook says, in a loop")
+def multi_step(path):
+    from tensorflow.python.training import basic_session_run_hooks
+
+    step = global_step()
+    many = basic_session_run_hooks.get_or_create_steps_per_run_variable()
+    _, done = tf.while_loop(
+        lambda i, _: i < many,
+        lambda i, _: (i + 1, tf1.assign_add(step, 1, use_locking=True)),
+        [0, tf.constant(0, step.dtype.base_dtype)],
+        parallel_iterations=1,
+    )
+    with tf.control_dependencies([done]):
+        train = tf.no_op(name="train")
+    export_graph(path, train_op=train)
+
+
 @graph("halve.meta", "bare; feeds x float32 []; fetches half:0 = x / 2; counts the global step")
 def halve(path):
     train = increment(global_step())

@@ -373,6 +373,66 @@ static void test_logging_tensor__prints_a_reference_variable(void **state) {
     finish(&t);
 }
 
+static double final_number(const belay_hook *hook, size_t index) {
+    const belay_tensor *value = belay_final_ops_hook_value(hook, index);
+    assert_non_null(value);
+    return belay_tensor_number(value, 0);
+}
+
+/* HK-SYNC-02, HK-SYNC-03, HK-FINAL-01: the gradients of one replica go through the accumulator, and
+ * the chief's thread applies each to the variable that it was computed from. */
+static void test_sync_replicas__train_as_the_optimizer_means__HK_SYNC_03(void **state) {
+    training t;
+    int runs;
+    belay_sync_replicas_options sync = BELAY_SYNC_REPLICAS_OPTIONS_INIT;
+    belay_final_ops_options taken = BELAY_FINAL_OPS_OPTIONS_INIT;
+    (void)state;
+    start(&t, "sync");
+    load(&t, "sync.meta");
+    taken.final_ops = (const char *[]){"global_step", "w", NULL};
+    belay_hook *values = belay_final_ops_hook_new(&taken, t.err);
+    add(&t, belay_sync_replicas_hook_new(&sync, t.err));
+    add(&t, values);
+    add_stop(&t, 0, 6);
+    belay_code code = train(&t, 0, 100000, &runs);
+    if (code != BELAY_OK)
+        fail_with(&t, "sync");
+    double step = final_number(values, 0), left = 1 - final_number(values, 1);
+    assert_true(step >= 6 && step < 100);
+    /* Half of what is missing in each step; the thread may be in the middle of one more. */
+    double expected = 1;
+    for (int i = 0; i < (int)step; i++)
+        expected /= 2;
+    assert_true(left > expected * 0.49 && left < expected * 1.01);
+    unload(&t);
+    finish(&t);
+}
+
+/* HK-MSTOP-01, HK-MSTOP-02: TensorFlow's own variable says how often the graph's loop goes round.
+ */
+static void test_multi_step_stop__does_not_pass_its_target__HK_MSTOP_01(void **state) {
+    training t;
+    int runs;
+    belay_multi_step_stop_options options = BELAY_MULTI_STEP_STOP_OPTIONS_INIT;
+    belay_final_ops_options taken = BELAY_FINAL_OPS_OPTIONS_INIT;
+    (void)state;
+    start(&t, "multi_step");
+    load(&t, "multi_step.meta");
+    options.last_step = 10;
+    options.steps_per_run = 4;
+    taken.final_ops = (const char *[]){"global_step", NULL};
+    belay_hook *values = belay_final_ops_hook_new(&taken, t.err);
+    add(&t, belay_multi_step_stop_hook_new(&options, t.err));
+    add(&t, values);
+    belay_code code = train(&t, 0, 100, &runs);
+    if (code != BELAY_OK)
+        fail_with(&t, "multi_step");
+    assert_int_equal(runs, 3);
+    assert_true(final_number(values, 0) == 10);
+    unload(&t);
+    finish(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hooks__do_as_pythons_do),
@@ -382,6 +442,8 @@ int main(void) {
         cmocka_unit_test(test_checkpoint_saver__uses_what_a_scaffold_builds__HK_CKPT_15),
         cmocka_unit_test(test_logging_tensor__prints_a_variable__BUG_56),
         cmocka_unit_test(test_logging_tensor__prints_a_reference_variable),
+        cmocka_unit_test(test_sync_replicas__train_as_the_optimizer_means__HK_SYNC_03),
+        cmocka_unit_test(test_multi_step_stop__does_not_pass_its_target__HK_MSTOP_01),
     };
     return cmocka_run_group_tests(tests, run_python, NULL);
 }

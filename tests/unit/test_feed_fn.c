@@ -75,7 +75,8 @@ static void test_feed_fn__is_called_before_every_run__HK_FEED_01(void **state) {
 /* HK-RUN-18, HK-RUN-19, ER-27 */
 static void test_feed_fn__conflicts_with_others__HK_FEED_02(void **state) {
     fixture *f = *state;
-    struct source source = {0}, other = {0};
+    static struct source source, other; /* the hooks, which free them, are freed after the test */
+    source = other = (struct source){0};
     use_graph(f, FED);
     add_hook(f, feed(f, &source, "x"));
     add_hook(f, feed(f, &other, "x:0"));
@@ -88,7 +89,8 @@ static void test_feed_fn__conflicts_with_others__HK_FEED_02(void **state) {
 
 static void test_feed_fn__error_is_the_steps__HK_FEED_02(void **state) {
     fixture *f = *state;
-    struct source source = {.fail_at = 2, .code = BELAY_DATA_LOSS, .silent = 1};
+    static struct source source;
+    source = (struct source){.fail_at = 2, .code = BELAY_DATA_LOSS, .silent = 1};
     use_graph(f, FED);
     add_hook(f, feed(f, &source, "x"));
     open_session(f);
@@ -101,7 +103,8 @@ static void test_feed_fn__error_is_the_steps__HK_FEED_02(void **state) {
 
 static void test_feed_fn__may_end_training__HK_FEED_02(void **state) {
     fixture *f = *state;
-    struct source source = {.fail_at = 3, .code = BELAY_STOPPED};
+    static struct source source;
+    source = (struct source){.fail_at = 3, .code = BELAY_STOPPED};
     use_graph(f, FED);
     add_hook(f, feed(f, &source, "x"));
     open_session(f);
