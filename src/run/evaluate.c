@@ -204,7 +204,7 @@ static belay_code evaluate(struct work *work, belay_error *err) {
     if (count_of(o->feeds) != count_of(o->feed_files) || o->batch < 0)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         o->batch < 0 ? "batch cannot be negative" : "each feed needs a file");
-    work->graph = belay_graph_load(o->graph, NULL, err);
+    work->graph = bly_run_load(o->graph, err);
     belay_code code = work->graph ? make_plan(work, err) : belay_error_code(err);
     if (code == BELAY_OK)
         code = open_feeds(work, err);

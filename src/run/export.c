@@ -15,6 +15,7 @@
 #include "graph/serialize.h"
 #include "run/copy.h"
 #include "run/names.h"
+#include "run/plan.h"
 #include "run/restored.h"
 #include "wire/encode.h"
 
@@ -344,7 +345,7 @@ static belay_code check_signatures(const belay_graph *graph, belay_error *err) {
 }
 
 static belay_code open_graph(struct work *work, belay_error *err) {
-    work->graph = belay_graph_load(work->options->graph, NULL, err);
+    work->graph = bly_run_load(work->options->graph, err);
     if (!work->graph)
         return belay_error_code(err);
     belay_code code = check_signatures(work->graph, err);

@@ -10,6 +10,17 @@
 #include <inttypes.h>
 #include <string.h>
 
+belay_graph *bly_run_load(const char *path, belay_error *err) {
+    belay_graph *graph = belay_graph_load(path, NULL, err);
+    if (!graph || belay_graph_op_count(graph) > 0)
+        return graph;
+    belay_graph_free(graph);
+    bly_fail(err, BELAY_DATA_LOSS,
+             "%s has no operations: the file is empty, or it is no whole graph. Export it again",
+             path);
+    return NULL;
+}
+
 void bly_describe_tensor(belay_dtype dtype, int32_t rank, const int64_t *dims, bly_buf *out) {
     bly_buf_printf(out, "%s ", belay_dtype_name(dtype));
     if (rank < 0) {

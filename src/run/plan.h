@@ -56,4 +56,7 @@ void bly_plan_free(bly_plan *plan);
 /* "float32 [?,64]" into text. */
 void bly_describe_tensor(belay_dtype dtype, int32_t rank, const int64_t *dims, bly_buf *out);
 
+/* The graph of a run. To TensorFlow an empty file is an empty graph; nobody wants to train one. */
+belay_graph *bly_run_load(const char *path, belay_error *err);
+
 #endif

@@ -180,7 +180,7 @@ static belay_code open_all(belay_training_run *run, belay_error *err) {
     belay_code code = check_options(&run->options, err);
     if (code != BELAY_OK)
         return code;
-    run->graph = belay_graph_load(run->options.graph, NULL, err);
+    run->graph = bly_run_load(run->options.graph, err);
     code = run->graph ? make_plan(run, err) : belay_error_code(err);
     if (code == BELAY_OK)
         code = check_best_metric(run, err);

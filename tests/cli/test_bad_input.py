@@ -27,7 +27,7 @@ class BadGraphs(Case):
         self.fails_to_train(1, self.dir / "empty_folder", "--steps=3", saying="empty_folder")
 
     def test_empty(self):
-        self.fails_to_train(1, self.write("empty.meta", b""), "--steps=3", saying=("empty.meta", "empty"))
+        self.fails_to_train(1, self.write("empty.meta", b""), "--steps=3", saying=("empty.meta", "the file is empty"))
 
     def test_truncated_anywhere(self):
         whole = (GRAPHS / "plain_saver.meta").read_bytes()
