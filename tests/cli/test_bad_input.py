@@ -42,9 +42,9 @@ class BadGraphs(Case):
             with self.subTest(size=size):
                 self.fails_to_train(1, self.write("noise.meta", chance.randbytes(size)), "--steps=3", saying="noise.meta")
 
-    def test_text_form_is_not_supported_yet(self):
-        graph = self.write("text.meta", b'meta_info_def { tags: "train" }\ngraph_def { node { name: "a" op: "NoOp" } }\n')
-        self.fails_to_train(2, graph, "--steps=3", saying=("text.meta", "not supported yet"))
+    def test_text_form_that_is_damaged(self):
+        graph = self.write("text.meta", b'meta_info_def { tags: "train" }\ngraph_def { node { name: "a" opp: "NoOp" } }\n')
+        self.fails_to_train(1, graph, "--steps=3", saying="text.meta:2:")
 
     def test_saved_model_that_is_cut_or_empty(self):
         for size in (0, 1000):
@@ -199,15 +199,15 @@ class BadFolders(Case):
 
     def test_disk_that_is_full_is_worth_a_retry(self):
         feeds = ("--feed", f"x={self.digits('x')}", "--feed", f"y={self.digits('y')}")
-        # So small that it is chance which file is the first to find no room.
-        self.on_disk(138, "size=16k", "mlp.meta", *feeds, saying="No space left on device")
-        for size in ("64k", "100k"):
+        # Which file is the first to find no room depends on when events are written, too. 240k has room for the
+        # graph's text and not for a checkpoint.
+        for size in ("16k", "100k", "240k"):
             with self.subTest(size=size):
-                self.on_disk(
-                    138, f"size={size}", "mlp.meta", *feeds,
-                    saying=("No space left on device: cannot save", f"{self.run_dir}/model.ckpt-0",
-                            "it takes about", "free there", "make room"),
-                )  # fmt: skip
+                said = self.on_disk(138, f"size={size}", "mlp.meta", *feeds, saying="No space left on device")
+                self.assertIn(f"{self.run_dir}/", said)
+                if "model.ckpt" in said:
+                    for part in ("cannot save", f"{self.run_dir}/model.ckpt-0", "it takes about", "free there", "make room"):
+                        self.assertIn(part, said)
 
     def digits(self, which):
         return TRAIN_DIGITS[1 if which == "x" else 3][2:]
@@ -230,6 +230,7 @@ class BadFolders(Case):
         self.assertEqual((result.returncode, len(errors)), (code, 1), result.stderr)
         for part in [saying] if isinstance(saying, str) else saying:
             self.assertIn(part, errors[0])
+        return errors[0]
 
     def test_checkpoint_of_another_model(self):
         self.train(GRAPHS / "plain_saver.meta", *linear_feeds(), "--steps=3")
