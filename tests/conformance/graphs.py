@@ -768,7 +768,8 @@ def monitored(resource=True, step=True, queue=False, input_size=0):
     with tf.control_dependencies([train]):
         tf.identity(counter.read_value() if resource else counter + 0, name="after")
         tf.identity(w.read_value() if resource else w + 0.0, name="w_after")
-    tf1.add_to_collection(tf1.GraphKeys.INIT_OP, tf.group(tf1.global_variables_initializer(), name="init"))
+    initializers = [v.initializer for v in tf1.global_variables()]
+    tf1.add_to_collection(tf1.GraphKeys.INIT_OP, tf.group(initializers, name="init"))
     tf1.add_to_collection(tf1.GraphKeys.LOCAL_INIT_OP, tf.group(tf1.tables_initializer(), name="local_init"))
     tf1.add_to_collection(tf1.GraphKeys.READY_OP, tf1.report_uninitialized_variables(name="ready"))
     return with_saver()

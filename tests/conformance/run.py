@@ -82,7 +82,8 @@ CODE_SETS = {
     "preemptions": PREEMPTIONS,
     "clean ends": CLEAN_ENDS,
     "errors": [c for c in CODES if c not in PREEMPTIONS + CLEAN_ENDS],
-    "no preemptions": [c for c in CODES if c not in PREEMPTIONS],
+    "codes of tensorflow": [c for c in CODES if c not in ("STOPPED", "NAN_LOSS")],
+    "codes of tensorflow but the end": [c for c in CODES if c not in ("STOPPED", "NAN_LOSS", "OUT_OF_RANGE")],
 }
 
 
@@ -94,6 +95,9 @@ def expanded(scenario):
     made = []
     for values in itertools.product(*choices.values()):
         chosen = dict(zip(choices, values))
+        for key, value in list(chosen.items()):
+            if isinstance(value, dict):
+                chosen.update({f"{key}.{part}": v for part, v in value.items()})
         one = substituted({k: v for k, v in scenario.items() if k != "for"}, chosen)
         one["name"] = "_".join([scenario["name"]] + [re.sub(r"\W+", "_", str(v)).strip("_").lower() for v in values])
         one["template"] = scenario["name"]
@@ -102,7 +106,8 @@ def expanded(scenario):
 
 
 def substituted(value, chosen):
-    """"{key}" alone becomes the chosen value, whatever its type; within a text its text."""
+    """"{key}" alone becomes the chosen value, whatever its type; within a text its text. {key.part} is a part of a value
+    that is an object; what has no such part has no such member."""
     if isinstance(value, str):
         for key, v in chosen.items():
             if value == f"{{{key}}}":
@@ -112,7 +117,8 @@ def substituted(value, chosen):
     if isinstance(value, list):
         return [substituted(v, chosen) for v in value]
     if isinstance(value, dict):
-        return {substituted(k, chosen): substituted(v, chosen) for k, v in value.items()}
+        made = {substituted(k, chosen): substituted(v, chosen) for k, v in value.items()}
+        return {k: v for k, v in made.items() if not (isinstance(v, str) and re.fullmatch(r"\{\w+\.\w+\}", v))}
     return value
 
 
@@ -462,8 +468,8 @@ def coverage(scenarios, traces):
             for event in record["events"]:
                 if event[0] == "raises":
                     found.add((verb, event[1], event[2]))
-                if event[0] == "call" and event[1] in ("report", "loop"):
-                    found.add((verb, f"{event[1]} in a callback", ""))
+                if event[0] == "fails":
+                    found.add((verb, "init_fn", event[1]))
             found.update((verb, point, code) for point, code in waiting if code in told)
     return found
 
