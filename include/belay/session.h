@@ -76,7 +76,9 @@ BELAY_API belay_session *belay_session_open(belay_graph *graph,
  *
  * Threads: any thread; several may run at once.
  * Blocks:  as long as the run takes; belay_session_close() on another thread ends it with
- * BELAY_CANCELLED (SE-06).
+ * BELAY_CANCELLED (SE-06). Where the master is another process and nobody has listened there for
+ * five seconds it ends with BELAY_UNAVAILABLE, and so does every later run at once: the session is
+ * lost.
  *
  * @param feeds   Names of tensors to feed, ending in NULL; NULL: none.
  * @param inputs  A tensor for each of `feeds`. Borrowed.
@@ -229,13 +231,21 @@ BELAY_API const char *belay_session_target(const belay_session *session);
 /** TensorFlow's session. It belongs to `session`. */
 BELAY_API struct TF_Session *belay_session_raw(belay_session *session);
 
-/** Closes: runs in flight end with BELAY_CANCELLED. Only the first call reaches TensorFlow (SE-05).
- * Any thread. */
+/**
+ * Closes: runs in flight end with BELAY_CANCELLED. Only the first call reaches TensorFlow (SE-05).
+ *
+ * Threads: any thread.
+ * Blocks:  for as long as a remote master looks for a task of its that is gone: use
+ *          belay_session_free() where that may be.
+ */
 BELAY_API belay_code belay_session_close(belay_session *session, belay_error *err);
 
 /**
  * Closes, and gives up the caller's hold; errors of that close are ignored (SE-07). Callables and
  * partial runs hold the session too: they may be freed later, but not run any more. NULL is fine.
+ *
+ * Threads: any thread.
+ * Blocks:  at most five seconds; then the close of a remote session is left to itself.
  */
 BELAY_API void belay_session_free(belay_session *session);
 

@@ -40,11 +40,12 @@ typedef struct bly_contact {
  * and does not wait for it; later a close is begun here, on yet another thread, to end `then`. */
 belay_code bly_contact_make(const bly_contact *contact, belay_error *err);
 
-/* Says why a target may not answer: "nobody listens at host:2222 (Connection refused)". Empty where
- * nothing is known. Blocks for some seconds, and longer where names are looked up slowly. */
-void bly_target_look(const char *target, bly_buf *why);
+/* Says why a target may not answer: "nobody listens at host:2222 (Connection refused)", and that is
+ * 1. Otherwise 0: somebody listens there, or, with an empty text, nothing is known. Blocks for some
+ * seconds, and longer where names are looked up slowly. */
+int bly_target_look(const char *target, bly_buf *why);
 
 /* For tests, which have no network: look this way from now on; NULL goes back to the real one. */
-void bly_target_look_install(void (*look)(const char *target, bly_buf *why));
+void bly_target_look_install(int (*look)(const char *target, bly_buf *why));
 
 #endif

@@ -12,9 +12,9 @@
 #define LOOK_MOST_US INT64_C(5000000)
 #define NAMED_MOST   3
 
-static void (*installed)(const char *target, bly_buf *why);
+static int (*installed)(const char *target, bly_buf *why);
 
-void bly_target_look_install(void (*look)(const char *target, bly_buf *why)) {
+void bly_target_look_install(int (*look)(const char *target, bly_buf *why)) {
     installed = look;
 }
 
@@ -41,20 +41,20 @@ static size_t put_silent_tasks(const belay_cluster_spec *cluster, bly_buf *why) 
     return silent;
 }
 
-void bly_target_look(const char *target, bly_buf *why) {
+int bly_target_look(const char *target, bly_buf *why) {
     const char *address = bly_target_address(target);
     bly_buf reason = BLY_BUF_INIT;
-    if (installed) {
-        installed(target, why);
-        return;
-    }
+    if (installed)
+        return installed(target, why);
     if (!address)
-        return;
+        return 0;
     const belay_cluster_spec *cluster = bly_server_cluster(target);
-    if (!bly_address_listens(address, CONNECT_MS, &reason))
+    int listens = bly_address_listens(address, CONNECT_MS, &reason);
+    if (!listens)
         bly_buf_printf(why, "nobody listens at %s (%s)", address, bly_buf_text(&reason));
     else if (!cluster || put_silent_tasks(cluster, why) == 0)
         bly_buf_printf(why, "%s listens; a task that it waits for does not answer, or it hangs",
                        address);
     bly_buf_free(&reason);
+    return !listens;
 }

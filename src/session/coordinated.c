@@ -1,16 +1,20 @@
 #include "session/coordinated.h"
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/mem.h"
-#include "base/thread.h"
 #include "session/coordinator.h"
 #include "session/queue_runner.h"
 
 /* A thread that is blocked in a session call ends only when the session is closed; so that comes
  * early (BUG-18). */
 #define FIRST_JOIN_SECS 2.0
+
+/* A session that has lost a task of its cluster: its master may look for that until it is back. */
+#define LOST_CLOSE_SECS 1.0
+
+static int is_preemption(belay_code code) {
+    return code == BELAY_ABORTED || code == BELAY_UNAVAILABLE;
+}
 
 belay_code bly_coordinated_open(bly_coordinated *coordinated, bly_hooked *hooked,
                                 belay_session *session, double grace_secs, belay_error *err) {
@@ -28,7 +32,7 @@ belay_code bly_coordinated_open(bly_coordinated *coordinated, bly_hooked *hooked
     }
     if (mine.code != BELAY_OK) {
         BLY_LOCAL_ERROR(closing);
-        bly_coordinated_close(coordinated, &closing);
+        bly_coordinated_close(coordinated, mine.code, &closing);
         bly_error_chain(&mine, &closing);
         bly_error_copy(err, &mine);
     }
@@ -37,10 +41,6 @@ belay_code bly_coordinated_open(bly_coordinated *coordinated, bly_hooked *hooked
 
 belay_code bly_coordinated_error(bly_coordinated *coordinated, belay_error *err) {
     return belay_coordinator_raise_requested_exception(coordinated->coordinator, err);
-}
-
-static int is_preemption(belay_code code) {
-    return code == BELAY_ABORTED || code == BELAY_UNAVAILABLE;
 }
 
 belay_code bly_coordinated_run(bly_coordinated *coordinated, belay_step *step,
@@ -59,85 +59,19 @@ belay_code bly_coordinated_run(bly_coordinated *coordinated, belay_step *step,
     return code;
 }
 
-/* Closing a session whose server is gone may block for long: a helper thread does it, and is left
- * behind with its reference where it takes longer than the grace. */
-struct closing {
-    belay_session *session;
-    bly_mutex lock;
-    bly_cond done;
-    int finished;  /* guarded by lock */
-    int abandoned; /* guarded by lock */
-    belay_error error;
-};
-
-static void closing_free(struct closing *closing) {
-    bly_cond_clean_up(&closing->done);
-    bly_mutex_clean_up(&closing->lock);
-    bly_session_unref(closing->session);
-    bly_free(closing);
-}
-
-static void close_body(void *self) {
-    struct closing *closing = self;
-    belay_error_clear(&closing->error);
-    belay_session_close(closing->session, &closing->error);
-    bly_mutex_lock(&closing->lock);
-    closing->finished = 1;
-    int abandoned = closing->abandoned;
-    bly_cond_signal_all(&closing->done);
-    bly_mutex_unlock(&closing->lock);
-    if (abandoned)
-        closing_free(closing);
-}
-
-static void close_in_time(belay_session *session, double grace_secs) {
-    BLY_LOCAL_ERROR(mine);
-    struct closing *closing = NULL;
-    bly_thread *thread = NULL;
-    if (session->target[0] != '\0')
-        closing = bly_calloc(1, sizeof *closing);
-    if (closing) {
-        closing->session = bly_session_ref(session);
-        bly_mutex_init(&closing->lock);
-        bly_cond_init(&closing->done);
-        thread = bly_thread_start("belay-close", close_body, closing, NULL);
-    }
-    if (!thread) {
-        /* In this process closing is quick; and where no thread can be had it is better than not
-         * closing. */
-        if (closing)
-            closing_free(closing);
-        if (belay_session_close(session, &mine) != BELAY_OK)
-            bly_warn("closing the session: %s", mine.message);
-        return;
-    }
-    int64_t deadline =
-        grace_secs == BELAY_FOREVER ? BLY_NEVER : bly_deadline_after_secs(grace_secs);
-    bly_mutex_lock(&closing->lock);
-    while (!closing->finished && bly_wait_until(&closing->done, &closing->lock, deadline))
-        ;
-    int finished = closing->finished;
-    closing->abandoned = !finished;
-    bly_mutex_unlock(&closing->lock);
-    if (!finished) {
-        bly_warn("the session with %s did not close within %.0f s; it is left to itself",
-                 session->target, grace_secs);
-        bly_thread_abandon(thread);
-        return;
-    }
-    bly_thread_join(thread);
-    if (closing->error.code != BELAY_OK)
-        bly_warn("closing the session: %s", closing->error.message);
-    closing_free(closing);
-}
-
 static void release_session(void *self) {
     bly_coordinated *coordinated = self;
-    close_in_time(coordinated->session, coordinated->grace_secs);
+    BLY_LOCAL_ERROR(mine);
+    if (bly_session_close_within(coordinated->session, coordinated->close_secs, &mine) != BELAY_OK)
+        bly_warn("closing the session: %s", mine.message);
 }
 
-belay_code bly_coordinated_close(bly_coordinated *coordinated, belay_error *err) {
+belay_code bly_coordinated_close(bly_coordinated *coordinated, belay_code cause, belay_error *err) {
     belay_code code = BELAY_OK;
+    coordinated->close_secs = coordinated->grace_secs;
+    if (is_preemption(cause) &&
+        (coordinated->grace_secs > LOST_CLOSE_SECS || coordinated->grace_secs == BELAY_FOREVER))
+        coordinated->close_secs = LOST_CLOSE_SECS;
     if (coordinated->coordinator) {
         belay_coordinator_request_stop(coordinated->coordinator, NULL);
         code = bly_coordinator_join_releasing(coordinated->coordinator, coordinated->grace_secs,

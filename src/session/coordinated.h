@@ -11,6 +11,7 @@ typedef struct bly_coordinated {
     belay_session *session; /* NULL: closed */
     belay_coordinator *coordinator;
     double grace_secs;
+    double close_secs; /* of it, how long closing the session may take */
     int has_queue_runners;
 } bly_coordinated;
 
@@ -27,7 +28,8 @@ belay_code bly_coordinated_run(bly_coordinated *coordinated, belay_step *step,
                                int without_hooks, belay_error *err);
 
 /* Stops and joins the threads, closes the session (WS-14). Returns what a thread had reported;
- * errors of the close itself are logged (BUG-07). A second call does nothing. */
-belay_code bly_coordinated_close(bly_coordinated *coordinated, belay_error *err);
+ * errors of the close itself are logged (BUG-07). `cause` is what the session ends with: after a
+ * preemption its close is soon left to itself. A second call does nothing. */
+belay_code bly_coordinated_close(bly_coordinated *coordinated, belay_code cause, belay_error *err);
 
 #endif

@@ -379,6 +379,24 @@ static belay_code fill_metadata(bly_hooked *hooked, const belay_step *step, cons
     return code;
 }
 
+static belay_code run_here(bly_hooked *hooked, const bly_run_call *call, int in_caller,
+                           belay_error *err) {
+    const bly_runtime *rt = hooked->rt;
+    bly_fpu_mode callers = in_caller ? bly_fpu_enter() : 0;
+    rt->SessionRun(hooked->session->tf, call->run_options, call->inputs, call->input_values,
+                   (int)call->input_count, call->outputs, call->output_values,
+                   (int)call->output_count, call->targets, (int)call->target_count, call->metadata,
+                   hooked->status);
+    if (in_caller)
+        bly_fpu_leave(callers);
+    belay_code code = bly_runtime_code(rt, hooked->status);
+    if (code != BELAY_OK) {
+        bly_fail_tensorflow(err, code, rt->Message(hooked->status));
+        rt->SetStatus(hooked->status, TF_OK, "");
+    }
+    return code;
+}
+
 /* Calls the runtime; the tuner watches. */
 static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
@@ -395,26 +413,22 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
         return code;
     TF_Buffer *told = run->wants_metadata || step->metadata ? rt->NewBuffer() : NULL; /* BUG-43 */
     int64_t started = step->tuner.measuring ? bly_now_us() : 0;
-    bly_fpu_mode callers = in_caller ? bly_fpu_enter() : 0;
-    if (merged)
-        rt->SessionRun(hooked->session->tf, run->sent, run->inputs, run->in, (int)run->input_count,
-                       run->asked, run->values, (int)asked, step->targets, (int)step->target_count,
-                       told, hooked->status);
-    else
-        rt->SessionRun(hooked->session->tf, run->sent, step->request.inputs, step->in,
-                       (int)step->request.feed_count, step->outputs, step->values, (int)asked,
-                       step->targets, (int)step->target_count, told, hooked->status);
-    if (in_caller)
-        bly_fpu_leave(callers);
-    code = bly_runtime_code(rt, hooked->status);
-    if (code != BELAY_OK) {
-        bly_fail_tensorflow(err, code, rt->Message(hooked->status));
-        rt->SetStatus(hooked->status, TF_OK, "");
-    } else if (told) {
+    bly_run_call call = {.run_options = run->sent,
+                         .inputs = merged ? run->inputs : step->request.inputs,
+                         .input_values = merged ? run->in : step->in,
+                         .input_count = merged ? run->input_count : step->request.feed_count,
+                         .outputs = merged ? run->asked : step->outputs,
+                         .output_values = merged ? run->values : step->values,
+                         .output_count = asked,
+                         .targets = step->targets,
+                         .target_count = step->target_count,
+                         .metadata = told};
+    code = hooked->session->is_remote ? bly_remote_run(hooked->session, &call, err)
+                                      : run_here(hooked, &call, in_caller, err);
+    if (code == BELAY_OK && told)
         code = fill_metadata(hooked, step, told, err);
-    } else if (step->tuner.measuring && !run->options) {
+    else if (code == BELAY_OK && step->tuner.measuring && !run->options)
         bly_tuner_learn(&step->tuner, bly_now_us() - started);
-    }
     if (told)
         rt->DeleteBuffer(told);
     return code == BELAY_OK && merged ? put_fed(run, asked, err) : code;

@@ -263,7 +263,7 @@ belay_code belay_monitored_session_close(belay_monitored_session *session, belay
      * one. */
     else if (session->is_open)
         bly_hooked_end(&session->hooked, &ending);
-    bly_coordinated_close(&session->coordinated, &closing);
+    bly_coordinated_close(&session->coordinated, session->failure.code, &closing);
     bly_error_chain(&result, &ending);
     if (!is_clean_end(closing.code))
         bly_error_chain(&result, &closing); /* BUG-02, BUG-03 */

@@ -107,12 +107,20 @@ static belay_code recover(belay_monitored_session *session, const belay_error *c
              cause->message);
     BLY_LOCAL_ERROR(closing);
     session->is_open = 0;
-    belay_code code = bly_coordinated_close(&session->coordinated, &closing);
+    belay_code code = bly_coordinated_close(&session->coordinated, cause->code, &closing);
     if (code != BELAY_OK && !is_preemption(code)) {
         bly_error_copy(err, &closing);
         return code;
     }
-    return make_anew(session, repeats, err);
+    code = make_anew(session, repeats, err);
+    if (code != BELAY_CANCELLED || !atomic_load(&session->stop_requested))
+        return code;
+    /* What a stop leaves is the failure: steps may be lost, and a retry finds them. */
+    BLY_LOCAL_ERROR(kept);
+    bly_error_copy(&kept, cause);
+    bly_error_chain(&kept, &session->failure);
+    bly_error_copy(err, &kept);
+    return kept.code;
 }
 
 int bly_recovery_after_helper(belay_monitored_session *session) {

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "cluster/server.h"
 #include "runtime/tensor.h"
 
 #include <stddef.h>
@@ -14,6 +15,9 @@ _Static_assert(sizeof(belay_session_options) ==
                "no tail padding");
 _Static_assert(sizeof(belay_run_options) == offsetof(belay_run_options, metadata) + sizeof(void *),
                "no tail padding");
+
+/* How long freeing a session waits for a remote master. */
+#define FREE_SECS 5.0
 
 /* ConfigProto.operation_timeout_in_ms, found without a schema of the whole message: field 11, a
  * varint. */
@@ -93,6 +97,8 @@ belay_session *belay_session_open(belay_graph *graph, const belay_session_option
     session->rt = rt;
     session->graph = bly_graph_ref(graph);
     session->target = target;
+    session->is_remote = target[0] != '\0' && !bly_server_cluster(target);
+    bly_remote_runs_init(&session->runs);
     session->has_timeout =
         options.config && config_has_timeout(options.config, options.config_size);
     return session;
@@ -124,6 +130,8 @@ belay_code belay_session_close(belay_session *session, belay_error *err) {
         return belay_error_code(err);
     if (atomic_exchange(&session->closed, 1))
         return BELAY_OK;
+    if (atomic_load(&session->runs.lost))
+        return BELAY_OK; /* nobody is there to be told */
     TF_Status *status = session->rt->NewStatus();
     session->rt->CloseSession(session->tf, status);
     return bly_runtime_finish(session->rt, status, err);
@@ -135,6 +143,7 @@ void bly_session_unref(belay_session *session) {
     if (!session || atomic_fetch_sub(&session->references, 1) != 1)
         return;
     belay_session_close(session, NULL);
+    bly_remote_runs_clean_up(&session->runs, session->rt);
     TF_Status *status = session->rt->NewStatus();
     session->rt->DeleteSession(session->tf, status);
     session->rt->DeleteStatus(status);
@@ -146,7 +155,8 @@ void bly_session_unref(belay_session *session) {
 void belay_session_free(belay_session *session) {
     if (!session)
         return;
-    belay_session_close(session, NULL); /* SE-07: first, whoever else still holds it */
+    /* SE-07: first, whoever else still holds it */
+    bly_session_close_within(session, FREE_SECS, NULL);
     bly_session_unref(session);
 }
 
@@ -157,6 +167,12 @@ belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
                            size_t target_count, TF_Buffer *metadata, belay_error *err) {
     if (atomic_load_explicit(&session->closed, memory_order_relaxed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
+    if (session->is_remote)
+        return bly_remote_run(session,
+                              &(bly_run_call){run_options, inputs, input_values, input_count,
+                                              outputs, output_values, output_count, targets,
+                                              target_count, metadata},
+                              err);
     TF_Status *status = session->rt->NewStatus();
     session->rt->SessionRun(session->tf, run_options, inputs, input_values, (int)input_count,
                             outputs, output_values, (int)output_count, targets, (int)target_count,

@@ -4,6 +4,7 @@
 
 #include "graph/graph.h"
 #include "runtime/runtime.h"
+#include "session/remote_run.h"
 
 #include <belay/session.h>
 
@@ -16,6 +17,8 @@ struct belay_session {
     TF_Session *tf;
     char *target;
     atomic_int closed;
+    int is_remote; /* its master is another process */
+    bly_remote_runs runs;
     int has_timeout; /* config carries operation_timeout_in_ms: then never run in the calling thread
                         (BUG-74) */
 };
@@ -24,8 +27,14 @@ belay_session *bly_session_ref(belay_session *session);
 /* Gives up a hold without closing; the last one closes. NULL is fine. */
 void bly_session_unref(belay_session *session);
 
+/* Closes, and waits at most so long where the target is remote: a master that has lost one of its
+ * tasks may not answer for as long as that is gone. Then the close is left to itself, which holds
+ * the session. Reports after two seconds, and every ten from then on. */
+belay_code bly_session_close_within(belay_session *session, double secs, belay_error *err);
+
 /* One call of the runtime, arguments as TF_SessionRun takes them; `metadata` NULL: none is
- * collected (BUG-43). FAILED_PRECONDITION on a closed session. */
+ * collected (BUG-43). FAILED_PRECONDITION on a closed session. UNAVAILABLE where its master is gone
+ * (remote_run.h). */
 belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
                            const TF_Output *inputs, TF_Tensor *const *input_values,
                            size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,

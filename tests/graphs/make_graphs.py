@@ -369,6 +369,22 @@ def slow(path):
         export_graph(path, train_op=increment(step))
 
 
+@graph(
+    "ps.meta",
+    "bare; feeds x [?,4], y [?]; all variables on /job:ps/task:0; a step sleeps 5 ms there (in tf.data), so that servers "
+    "can be killed under it",
+)
+def ps(path):
+    with tf.device("/job:ps/task:0"):
+        dataset = tf.data.Dataset.range(1 << 40).apply(data_testing.sleep(5_000))
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        pace = tf1.data.make_one_shot_iterator(dataset.with_options(options)).get_next()
+        with tf.control_dependencies([pace]):
+            train, _ = linear()
+        export_graph(path, train_op=train)
+
+
 @graph("plain_saver.meta", "finalised; Saver(), its SaverDef at the top level; feeds x [?,4], y [?]", has_saver=True)
 def plain_saver(path):
     export_with_saver(path, sharded=False)

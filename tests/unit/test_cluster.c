@@ -785,8 +785,9 @@ static void keep(void *owner) {
     ++*(int *)owner;
 }
 
-static void silent_look(const char *target, bly_buf *why) {
+static int silent_look(const char *target, bly_buf *why) {
     bly_buf_printf(why, "nobody is at %s", target);
+    return 0;
 }
 
 struct meeting {

@@ -603,8 +603,9 @@ static void fall_silent(void *self) {
     scripted_server_state(REMOTE, SCRIPTED_SILENT);
 }
 
-static void silent_look(const char *target, bly_buf *why) {
+static int silent_look(const char *target, bly_buf *why) {
     bly_buf_printf(why, "nobody listens at %s", target);
+    return 1;
 }
 
 /* BUG-16, TO-07: a chief whose master does not answer gives up with its recovery's budget, when it
@@ -629,6 +630,135 @@ static void test_recovery__gives_up_a_master_that_does_not_answer(void **state) 
     scripted_server_state(REMOTE, SCRIPTED_UP);
     stepped_clock_settle();
     bly_target_look_install(NULL);
+}
+
+/* ---- a master that is gone in the middle of a run ---- */
+
+static int looks_until_back; /* how many looks find nobody; -1: all of them */
+
+static int counted_look(const char *target, bly_buf *why) {
+    if (looks_until_back == 0) {
+        if (target) /* it was started again: TensorFlow's call returns */
+            scripted_server_restart(REMOTE);
+        scripted_server_state(REMOTE, SCRIPTED_UP);
+        looks_until_back = -2;
+    }
+    if (looks_until_back == -2)
+        return 0;
+    looks_until_back -= looks_until_back > 0;
+    return silent_look(target, why);
+}
+
+static void lose_master(struct fixture *f, int looks) {
+    f->target = REMOTE;
+    looks_until_back = looks;
+    bly_target_look_install(counted_look);
+    open_on(f, MODEL);
+    assert_int_equal(run(f), BELAY_OK);
+    scripted_server_state(REMOTE, SCRIPTED_SILENT);
+}
+
+static void find_master(void) {
+    scripted_server_state(REMOTE, SCRIPTED_UP);
+    stepped_clock_settle(); /* runs that were left return, and are thrown away */
+    bly_target_look_install(NULL);
+}
+
+/* Design, section 8; BUG-16: TensorFlow's call would wait for ever. */
+static void
+test_recovery__of_a_run_whose_master_is_gone_for_good_ends_with_the_budget(void **state) {
+    struct fixture *f = *state;
+    f->budget_secs = 40;
+    lose_master(f, -1);
+    assert_error(f, run(f), BELAY_DEADLINE_EXCEEDED,
+                 REMOTE " did not answer within 40.0 s: nobody");
+    assert_in_range(stepped_clock_now_ms(), 45000, 50000);
+    assert_int_equal(log_capture_count(REMOTE " does not answer: nobody listens at"), 1);
+    assert_int_equal(
+        log_capture_count("the session is closed and made anew: " REMOTE " has not answered for "),
+        1);
+    assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
+    assert_error(f, close_session(f), BELAY_DEADLINE_EXCEEDED, REMOTE);
+    find_master();
+}
+
+/* A master that is back in time is asked no second time by belay: TensorFlow's call ends by itself,
+ * and the run is repeated in a new session. */
+static void test_recovery__of_a_run_whose_master_comes_back(void **state) {
+    struct fixture *f = *state;
+    lose_master(f, 3);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[CREATE], 2);
+    assert_in_range(stepped_clock_now_ms(), 3000, 6000);
+    assert_int_equal(log_capture_count("has not answered for"), 0);
+    assert_int_equal(log_capture_count("made anew: "), 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+    bly_target_look_install(NULL);
+}
+
+/* However long a run takes: where somebody listens it is waited for. */
+static void test_recovery__is_not_for_a_long_run(void **state) {
+    struct fixture *f = *state;
+    lose_master(f, 0);
+    scripted_server_state(REMOTE, SCRIPTED_UP);
+    looks_until_back = -2;
+    scripted_delay_ms("train", 2, 3600000);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(f->probe.counts[CREATE], 1);
+    assert_in_range(stepped_clock_now_ms(), 3600000, 3601000);
+    assert_int_equal(close_session(f), BELAY_OK);
+    bly_target_look_install(NULL);
+}
+
+/* MS-22: without recovery the caller is told; nothing more waits for that master, closing neither.
+ */
+static void test_singular_session__tells_of_a_master_that_is_gone(void **state) {
+    struct fixture *f = *state;
+    belay_singular_monitored_session_options options =
+        BELAY_SINGULAR_MONITORED_SESSION_OPTIONS_INIT;
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
+    belay_tensor *value = NULL;
+    session.target = REMOTE;
+    options.session = &session;
+    looks_until_back = -1;
+    bly_target_look_install(counted_look);
+    f->graph = scripted_graph(MODEL, f->err);
+    f->session = belay_singular_monitored_session_open(f->graph, &options, f->err);
+    assert_non_null(f->session);
+    f->step = belay_step_prepare(f->session, NULL, (const char *[]){"global_step/Read", NULL},
+                                 (const char *[]){"train", NULL}, f->err);
+    assert_int_equal(belay_step_run(f->step, NULL, &value, f->err), BELAY_OK);
+    scripted_server_state(REMOTE, SCRIPTED_SILENT);
+    assert_error(f, run(f), BELAY_UNAVAILABLE, REMOTE " has not answered for ");
+    int64_t after = stepped_clock_now_ms();
+    assert_in_range(after, 5000, 9000);
+    assert_error(f, run(f), BELAY_UNAVAILABLE, "the session with " REMOTE " is lost");
+    assert_error(f, close_session(f), BELAY_UNAVAILABLE, REMOTE);
+    assert_int_equal(stepped_clock_now_ms(), after);
+    belay_tensor_free(value); /* the run that was left has no hold on it */
+    find_master();
+}
+
+static struct fixture *looking;
+
+static int stopping_look(const char *target, bly_buf *why) {
+    ask_to_stop(looking);
+    return silent_look(target, why);
+}
+
+/* A stop ends a recovery whose master does not answer, and the failure is what is told: steps may
+ * be lost, and a retry finds them. */
+static void test_recovery__that_a_stop_ends_keeps_the_failure(void **state) {
+    struct fixture *f = looking = *state;
+    f->target = REMOTE;
+    bly_target_look_install(stopping_look);
+    open_on(f, MODEL);
+    scripted_call("train", 1, fall_silent, NULL);
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    assert_error(f, run(f), BELAY_UNAVAILABLE, "Socket closed");
+    assert_true(stepped_clock_now_ms() < 10000);
+    assert_error(f, close_session(f), BELAY_UNAVAILABLE, "Socket closed");
+    find_master();
 }
 
 /* TO-02. */
@@ -798,6 +928,11 @@ int main(void) {
         TEST(test_worker__joins_soon_after_the_chief_made_the_model_ready),
         TEST(test_worker__gives_up_at_its_deadline),
         TEST(test_recovery__gives_up_a_master_that_does_not_answer),
+        TEST(test_recovery__of_a_run_whose_master_is_gone_for_good_ends_with_the_budget),
+        TEST(test_recovery__of_a_run_whose_master_comes_back),
+        TEST(test_recovery__is_not_for_a_long_run),
+        TEST(test_singular_session__tells_of_a_master_that_is_gone),
+        TEST(test_recovery__that_a_stop_ends_keeps_the_failure),
         TEST(test_prepare_session__waits_two_hours_for_a_checkpoint),
         TEST(test_monitored_session__without_memory_is_an_error_and_no_more),
         TEST(test_saver__without_memory_leaves_what_was_there),
