@@ -18,7 +18,7 @@ typedef struct values {
     const char *dir, *signature, *train_op, *loss, *keep_best, *master, *session_config, *threads;
     const char *log_format;
     int64_t steps, epochs, batch, save_steps, summary_steps, log_steps, keep_last;
-    double save_secs, keep_every_hours, grace;
+    double save_secs, keep_every_hours, grace, recovery_secs;
     cli_integer seed;
     cli_list feeds, fetches;
     int shuffle, no_shuffle, require_resume, fresh, save_graph, quiet;
@@ -62,6 +62,8 @@ static const cli_option options[] = {
     {"threads", "auto|pool|caller", "where steps run; default auto", CLI_TEXT, AT(threads)},
     {"grace", "SECS", "time for threads to end when stopping; default 120", CLI_DURATION,
      AT(grace)},
+    {"recovery-secs", "SECS", "how long to try again where a server is lost; default 600",
+     CLI_DURATION, AT(recovery_secs)},
     {"eval-every", "N", "evaluate during training", CLI_NOT_BUILT, 0},
     {"eval-signature", "NAME", "the signature for it", CLI_NOT_BUILT, 0},
     {"eval-feed", "NAME=FILE.npy", "the arrays for it", CLI_NOT_BUILT, 0},
@@ -226,6 +228,9 @@ static void fill_frequencies(const values *v, belay_training_run_options *o) {
                    : v->keep_last == 0 ? BELAY_KEEP_ALL
                                        : (int32_t)v->keep_last;
     o->keep_every_hours = v->keep_every_hours > 0 ? v->keep_every_hours : 0;
+    o->recovery_secs = v->recovery_secs > 0   ? v->recovery_secs
+                       : v->recovery_secs < 0 ? 0
+                                              : BELAY_AT_ONCE;
     o->grace_secs = v->grace > 0 ? v->grace : v->grace < 0 ? 0 : 0.001;
 }
 

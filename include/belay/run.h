@@ -92,6 +92,8 @@ typedef struct belay_training_run_options {
     int64_t log_steps;       /**< 0: 100; BELAY_OFF. */
     double keep_every_hours; /**< 0: never. */
     double grace_secs;       /**< Time for threads to end; 0: 120. */
+    double recovery_secs;    /**< How long to go on trying where a server is lost; 0: 600;
+                                BELAY_AT_ONCE; BELAY_FOREVER. */
     belay_run_watch watch;   /**< NULL: nobody watches. */
     void *watch_self;        /**< Handed to `watch`. */
     int32_t keep_last;       /**< 0: 5; BELAY_KEEP_ALL. */
@@ -106,7 +108,7 @@ typedef struct belay_training_run_options {
 #define BELAY_TRAINING_RUN_OPTIONS_INIT                                                            \
     {                                                                                              \
         sizeof(belay_training_run_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,  \
-            NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0              \
+            NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0           \
     }
 
 /**

@@ -294,6 +294,7 @@ static void fill_frequencies(const belay_training_run_options *o, belay_training
     t->save_summaries_steps = o->summary_steps;
     t->log_step_count_steps = o->log_steps;
     t->stop_grace_period_secs = o->grace_secs;
+    t->recovery_budget_secs = o->recovery_secs;
 }
 
 static belay_hook *make_nan_hook(const belay_training_run *run, belay_error *err) {
