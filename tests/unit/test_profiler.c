@@ -46,6 +46,18 @@ static void test_profiler__needs_a_step__ER_29(void **state) {
     assert_needs_a_step(f, "Global step should be created to use ProfilerHook.");
 }
 
+/* HK-PROF-02: in begin(), as every hook's; so a hook that is made and not used leaves no file. */
+static void test_profiler__opens_its_events_in_begin__HK_PROF_02(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    add_hook(f, profile(f, 1, 0));
+    assert_int_equal(read_events(folder_of(f))->files, 0);
+    open_session(f);
+    close_session(f);
+    free_hooks(f);
+    assert_int_equal(read_events(folder_of(f))->files, 1);
+}
+
 static void test_profiler__does_not_trace_the_first_run__HK_PROF_03(void **state) {
     fixture *f = *state;
     start_profiling(f, 1, 0);
@@ -115,6 +127,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_profiler__wants_one_frequency__HK_PROF_01),
         TEST(test_profiler__needs_a_step__ER_29),
+        TEST(test_profiler__opens_its_events_in_begin__HK_PROF_02),
         TEST(test_profiler__does_not_trace_the_first_run__HK_PROF_03),
         TEST(test_profiler__traces_every_so_many_steps__HK_PROF_05),
         TEST(test_profiler__traces_every_so_many_seconds__HK_PROF_04),
