@@ -6,10 +6,14 @@
  * temporary name, brought to the disk, checked, and only then renamed; the `checkpoint` state file
  * comes last. At every instant the folder holds a complete checkpoint.
  *
- * A folder has one writer at a time, and that is one saver: the temporary name,
- * FOLDER/.belay-saving, is the same for all of them, and a save removes what it finds there, so
- * that two savers at once would destroy what the other is writing. A training run (belay/run.h)
- * locks its folder; a saver does not.
+ * A folder has one writer at a time. While a save is going on in it the folder is locked, and
+ * another saver's save there, in whatever process, is refused with BELAY_FAILED_PRECONDITION;
+ * nothing is waited for, and what the first is writing is left alone. By turns two savers may save
+ * into one folder, but they do not know of each other: the state file lists what its last writer
+ * saved, neither deletes what the other saved, and under the same name the later one replaces the
+ * earlier one. So each checkpoint is whole, and those that the state file does not list are still
+ * found in the folder. Where the file system has no locks (flock) nothing keeps two saves at once
+ * apart. A training run (belay/run.h) locks its folder for as long as it lasts.
  */
 #ifndef BELAY_SAVER_H
 #define BELAY_SAVER_H
@@ -128,7 +132,7 @@ typedef struct belay_save_options {
  * Saves the session's variables as `path`-`step`, with a manifest beside it, and updates the state
  * file (SV-22).
  *
- * Threads: one at a time per object, and one save at a time per folder, whatever the saver.
+ * Threads: one at a time per object.
  * Blocks:  until the checkpoint is on the disk.
  * On error: before the commit the folder's checkpoints are as they were, though those that a
  *          restore found damaged may have been set aside. After it the new one is complete, but
@@ -145,7 +149,8 @@ typedef struct belay_save_options {
  *     '/' in it, step_tensor is no integer that counts from 0, an option is malformed, or the
  *     graph is larger than 2 GB, so that there is no PREFIX.meta (MG-30);
  *   - BELAY_NOT_FOUND: the folder does not exist (ER-20), or the graph has no step_tensor;
- *   - BELAY_FAILED_PRECONDITION: a variable is not initialised (SV-29);
+ *   - BELAY_FAILED_PRECONDITION: a variable is not initialised (SV-29), or another save is going on
+ *     in the folder;
  *   - BELAY_RESOURCE_EXHAUSTED: the disk is full;
  *   - BELAY_PERMISSION_DENIED: the folder cannot be written;
  *   - BELAY_DATA_LOSS: what was written cannot be read back; it was removed;

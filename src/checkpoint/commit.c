@@ -9,19 +9,47 @@
 #include "checkpoint/state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define TEMPORARY_NAME ".belay-saving"
 #define DAMAGED        ".damaged"
 
-char *bly_commit_begin(const char *directory, const char *path, belay_error *err) {
+belay_code bly_commit_lock(const char *directory, const char *path, int *out_lock,
+                           belay_error *err) {
     const char *folder = directory[0] ? directory : ".";
-    if (!bly_is_directory(folder)) {
-        bly_fail(err, BELAY_NOT_FOUND, "Parent directory of %s doesn't exist, can't save.", path);
-        return NULL;
+    *out_lock = -1;
+    if (!bly_is_directory(folder))
+        return bly_fail(err, BELAY_NOT_FOUND, "Parent directory of %s doesn't exist, can't save.",
+                        path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return bly_fail_errno(err, errno, "cannot save in %s", folder);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *out_lock = fd;
+        return BELAY_OK;
     }
+    int why = errno;
+    close(fd);
+    if (why != EWOULDBLOCK)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                    "another save is going on in %s: a folder has one writer at a time", folder);
+}
+
+/* Unlocked before it is closed: a child that was forked meanwhile has the same lock open. */
+void bly_commit_unlock(int lock) {
+    if (lock < 0)
+        return;
+    flock(lock, LOCK_UN);
+    close(lock);
+}
+
+char *bly_commit_begin(const char *directory, belay_error *err) {
+    const char *folder = directory[0] ? directory : ".";
     char *temporary = bly_path_join(directory, TEMPORARY_NAME);
     if (!temporary) {
         bly_fail_memory(err);

@@ -9,10 +9,17 @@
 /* What a checkpoint is called, after its name, while one of the same name takes its place. */
 #define BLY_REPLACED ".replaced"
 
+/* One save at a time in a folder, whoever makes it. *out_lock is given back to bly_commit_unlock();
+ * -1: the file system has no locks. FAILED_PRECONDITION where another save is going on: not
+ * UNAVAILABLE, which would have a session made anew. NOT_FOUND where the folder is not there
+ * (ER-20), with `path` in the message. */
+belay_code bly_commit_lock(const char *directory, const char *path, int *out_lock,
+                           belay_error *err);
+void bly_commit_unlock(int lock);
+
 /* Makes an empty folder below `directory` to write into; what a killed process left there is
- * removed. The caller frees the path. NULL on error: NOT_FOUND where `directory` is not there
- * (ER-20). */
-char *bly_commit_begin(const char *directory, const char *path, belay_error *err);
+ * removed. The caller has the lock, and frees the path. NULL on error. */
+char *bly_commit_begin(const char *directory, belay_error *err);
 
 /* Moves the files NAME.* from `temporary` to `directory`, and removes `temporary`. A checkpoint of
  * that name which is there stays, as NAME.replaced, until the new one is whole. On error

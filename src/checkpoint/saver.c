@@ -593,37 +593,51 @@ static belay_code set_damaged_aside(belay_saver *saver, belay_error *err) {
     return BELAY_OK;
 }
 
-static belay_code save_as(belay_saver *saver, belay_session *session, const char *prefix,
-                          int64_t step, const belay_save_options *options, belay_error *err) {
-    char *directory = bly_path_directory(prefix);
-    if (!directory)
-        return bly_fail_memory(err);
-    char *temporary = NULL;
-    belay_code code = options->flags & BELAY_SAVE_NO_STATE
-                          ? BELAY_OK
-                          : bly_state_check_place(directory, options->latest_filename, err);
-    if (code == BELAY_OK) {
-        temporary = bly_commit_begin(directory, prefix, err);
-        code = temporary ? BELAY_OK : belay_error_code(err);
-    }
-    if (code == BELAY_OK)
-        code = write_all(saver, session, temporary, bly_path_base(prefix), step, err);
+/* What is written becomes a checkpoint of the folder. */
+static belay_code commit(belay_saver *saver, belay_session *session, const char *directory,
+                         const char *name, int64_t step, belay_error *err) {
+    char *temporary = bly_commit_begin(directory, err);
+    if (!temporary)
+        return belay_error_code(err);
+    belay_code code = write_all(saver, session, temporary, name, step, err);
     if (code == BELAY_OK) /* one of them may bear the name of the new one */
         code = set_damaged_aside(saver, err);
     if (code == BELAY_OK)
-        code = bly_commit_finish(temporary, directory, bly_path_base(prefix), err);
-    if (code != BELAY_OK && temporary)
+        code = bly_commit_finish(temporary, directory, name, err);
+    if (code != BELAY_OK)
         bly_commit_abandon(temporary);
-    if (code == BELAY_OK && !(options->flags & BELAY_SAVE_NO_STATE)) {
-        if (saver->max_to_keep != BELAY_KEEP_ALL) /* SV-30: then nothing is recorded */
-            code = bly_saver_remember(saver, prefix, err);
-        if (code == BELAY_OK)
-            code = write_state(saver, directory, options->latest_filename, prefix, err);
-        /* Deleted only when no state file needs it any more, and then the list is right again. */
-        if (code == BELAY_OK && bly_saver_retain(saver))
-            code = write_state(saver, directory, options->latest_filename, prefix, err);
-    }
     bly_free(temporary);
+    return code;
+}
+
+/* The state file names it, and what is kept no longer goes. */
+static belay_code record(belay_saver *saver, const char *directory, const char *prefix,
+                         const belay_save_options *options, belay_error *err) {
+    belay_code code = BELAY_OK;
+    if (saver->max_to_keep != BELAY_KEEP_ALL) /* SV-30: then nothing is recorded */
+        code = bly_saver_remember(saver, prefix, err);
+    if (code == BELAY_OK)
+        code = write_state(saver, directory, options->latest_filename, prefix, err);
+    /* Deleted only when no state file needs it any more, and then the list is right again. */
+    if (code == BELAY_OK && bly_saver_retain(saver))
+        code = write_state(saver, directory, options->latest_filename, prefix, err);
+    return code;
+}
+
+static belay_code save_as(belay_saver *saver, belay_session *session, const char *prefix,
+                          int64_t step, const belay_save_options *options, belay_error *err) {
+    int records = !(options->flags & BELAY_SAVE_NO_STATE), lock = -1;
+    char *directory = bly_path_directory(prefix);
+    if (!directory)
+        return bly_fail_memory(err);
+    belay_code code = bly_commit_lock(directory, prefix, &lock, err);
+    if (code == BELAY_OK && records)
+        code = bly_state_check_place(directory, options->latest_filename, err);
+    if (code == BELAY_OK)
+        code = commit(saver, session, directory, bly_path_base(prefix), step, err);
+    if (code == BELAY_OK && records)
+        code = record(saver, directory, prefix, options, err);
+    bly_commit_unlock(lock);
     bly_free(directory);
     return code;
 }

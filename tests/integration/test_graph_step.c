@@ -1,6 +1,8 @@
 /* The global step: found, made, and read after the run that counts it. */
 #include "graph_run.h"
 
+#include <belay/log.h>
+
 /* ---- finding it ---- */
 
 /* GS-01, GS-10 */
@@ -46,7 +48,14 @@ static void test_global_step__is_found_by_name(void **state) {
     }
 }
 
-/* GS-01 */
+static char last_log[512];
+
+static void keep_log(void *self, belay_log_level level, const char *message) {
+    (void)self;
+    snprintf(last_log, sizeof last_log, "%d %s", (int)level, message);
+}
+
+/* GS-01: an error each time that somebody asks. */
 static void test_global_step__of_several_is_none(void **state) {
     (void)state;
     belay_graph *graph = load("tiny.meta");
@@ -55,9 +64,35 @@ static void test_global_step__of_several_is_none(void **state) {
     assert_int_equal(
         bly_graph_add_bytes_to_collection(graph, "global_step", one.data, one.len, NULL), BELAY_OK);
     graph = reload(graph);
-    assert_null(belay_graph_global_step_name(graph));
+    belay_log_set_callback(keep_log, NULL, BELAY_LOG_DEBUG);
+    for (int i = 0; i < 2; i++) {
+        last_log[0] = '\0';
+        assert_null(belay_graph_global_step_name(graph));
+        assert_int_equal(last_log[0], '0' + BELAY_LOG_ERROR);
+        assert_non_null(strstr(last_log, "Multiple tensors in global_step collection"));
+    }
+    belay_log_set_callback(NULL, NULL, BELAY_LOG_INFO);
     assert_true(has_problem(graph, "'global_step' has 2 members"));
     assert_int_equal(bly_graph_check_global_step(graph, NULL), BELAY_FAILED_PRECONDITION);
+    belay_graph_free(graph);
+}
+
+/* GS-04: the step is there, but hooks cannot go by it. */
+static void test_global_step__with_several_cached_reads_is_for_no_hook(void **state) {
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    static const char cache[] = "global_step_read_op_cache";
+    belay_graph *graph = load("tiny.meta");
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(
+            bly_graph_add_to_collection(graph, cache, "global_step/Read/ReadVariableOp:0", NULL),
+            BELAY_OK);
+    graph = reload(graph);
+    assert_string_equal(belay_graph_global_step_name(graph), "global_step");
+    assert_int_equal(belay_graph_check_global_step(graph, "MyHook", &err),
+                     BELAY_FAILED_PRECONDITION);
+    assert_non_null(strstr(err.message, cache));
+    assert_int_equal(belay_graph_create_global_step(graph, NULL, &err), BELAY_ALREADY_EXISTS);
     belay_graph_free(graph);
 }
 
@@ -368,6 +403,7 @@ int main(void) {
         cmocka_unit_test(test_global_step__is_the_member_of_its_collection),
         cmocka_unit_test(test_global_step__is_found_by_name),
         cmocka_unit_test(test_global_step__of_several_is_none),
+        cmocka_unit_test(test_global_step__with_several_cached_reads_is_for_no_hook),
         cmocka_unit_test(test_global_step__must_be_an_integer_scalar),
         cmocka_unit_test(test_create_global_step__makes_a_variable_like_tensorflows),
         cmocka_unit_test(test_create_global_step__fails_on_a_finalised_graph),

@@ -4,6 +4,7 @@
 #include "session_run.h"
 
 #include "checkpoint/saver.h"
+#include "graph/graph.h"
 
 #include <belay/checkpoint.h>
 
@@ -76,6 +77,8 @@ static void test_saver_restore__needs_no_initialisation_and_an_existing_checkpoi
     assert_fails(BELAY_INVALID_ARGUMENT, "None", belay_saver_restore(saver, p.session, NULL, err));
     assert_fails(BELAY_NOT_FOUND, "The passed save_path is not a valid checkpoint: ",
                  belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-9"), err));
+    assert_fails(BELAY_DATA_LOSS, "is a folder, and no checkpoint",
+                 belay_saver_restore(saver, p.session, folder, err));
     log_start();
     assert_ok(belay_saver_restore(saver, p.session, in_folder(folder, "model.ckpt-2"), err));
     assert_logged("Restoring parameters from ");
@@ -288,10 +291,21 @@ static void test_saver_restore__reshapes_where_asked_to(void **state) {
     options.keys = marker;
     belay_saver *other = belay_saver_new(graph, &options, err);
     assert_made(other);
+    /* The same ops as if the graph had come with them: nobody said then that they reshape. */
+    uint8_t bytes[512];
+    size_t len = bly__saver_def__pack(bly_saver_def(saver), bytes);
+    assert_ok(bly_graph_add_bytes_to_collection(graph, "savers", bytes, len, err));
+    belay_saver *own = belay_saver_new(graph, NULL, err);
+    assert_made(own);
     belay_session *session = open_plain(graph);
     assert_fails(BELAY_INVALID_ARGUMENT, "float32 [2, 2] there, float32 [4] in the graph",
                  belay_saver_restore(strict, session, foreign("square"), err));
     assert_ok(belay_saver_restore(saver, session, foreign("square"), err));
+    assert_true(fetch_number(session, "marker", 3) == 9);
+    assert_ok(belay_session_run(session, NULL, NULL, NULL, NULL,
+                                (const char *[]){"marker/Assign", NULL}, NULL, err));
+    assert_true(fetch_number(session, "marker", 3) != 9);
+    assert_ok(belay_saver_restore(own, session, foreign("square"), err));
     assert_true(fetch_number(session, "marker", 3) == 9);
     assert_fails(BELAY_INVALID_ARGUMENT, "float32 [2, 2] there, float32 [] in the graph",
                  belay_saver_restore(other, session, foreign("square"), err));
@@ -299,6 +313,7 @@ static void test_saver_restore__reshapes_where_asked_to(void **state) {
     belay_saver_free(strict);
     belay_saver_free(saver);
     belay_saver_free(other);
+    belay_saver_free(own);
     belay_graph_free(graph);
 }
 

@@ -3,12 +3,15 @@
 #define _DEFAULT_SOURCE /* seteuid */
 #include "session_run.h"
 
+#include "checkpoint/commit.h"
 #include "checkpoint/saver.h"
 #include "graph/builder.h"
 #include "graph/graph.h"
 
 #include <belay/checkpoint.h>
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -286,7 +289,27 @@ static void test_saver_save__keeps_the_newest_and_deletes_the_rest(void **state)
     assert_true(has_file(folder, "model.ckpt-1.index"));
     text = read_file(in_folder(folder, "checkpoint"));
     assert_null(strstr(bly_buf_text(&text), "model.ckpt-6"));
+    assert_int_equal(belay_saver_last_checkpoint_count(s.saver), 0);
     bly_buf_free(&text);
+    stop(&s);
+}
+
+/* SV-36: what somebody else deleted leaves the list in its turn, without a word. */
+static void test_saver_save__forgets_what_is_gone(void **state) {
+    (void)state;
+    belay_saver_options options = BELAY_SAVER_OPTIONS_INIT;
+    const char *folder = work_folder("gone");
+    options.max_to_keep = 1;
+    struct saving s = start_with("tiny.meta", &options);
+    save(&s, folder, 1);
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-1.index")), 0);
+    assert_int_equal(unlink(in_folder(folder, "model.ckpt-1.belay.json")), 0);
+    log_start();
+    save(&s, folder, 2);
+    assert_int_equal(belay_saver_last_checkpoint_count(s.saver), 1);
+    assert_string_equal(belay_saver_last_checkpoint(s.saver, 0), in_folder(folder, "model.ckpt-2"));
+    assert_false(has_file(folder, "model.ckpt-1.data-00000-of-00001"));
+    assert_false(logged("Ignoring"));
     stop(&s);
 }
 
@@ -492,6 +515,78 @@ static void test_saver_save__removes_what_a_killed_process_left(void **state) {
     stop(&s);
 }
 
+static void test_saver_save__is_refused_while_another_one_saves_there(void **state) {
+    (void)state;
+    int lock = -1;
+    const char *folder = work_folder("two_savers");
+    struct saving s = start("tiny.meta");
+    save(&s, folder, 1);
+    bly_buf before = photograph(folder);
+    assert_ok(bly_commit_lock(folder, "x", &lock, err));
+    assert_fails(
+        BELAY_FAILED_PRECONDITION, "another save is going on",
+        belay_saver_save(s.saver, s.session, in_folder(folder, "model.ckpt"), 2, NULL, NULL, err));
+    belay_error_clear(err);
+    assert_unchanged(&before, folder);
+    bly_commit_unlock(lock);
+    save(&s, folder, 2);
+    stop(&s);
+}
+
+#define RIVALS      2
+#define RIVAL_SAVES 8
+
+struct rival {
+    struct saving s;
+    char path[600];
+    int saved, refused, failed;
+};
+
+static void *rival_saves(void *self) {
+    struct rival *rival = self;
+    belay_error *mine = belay_error_new();
+    while (rival->saved < RIVAL_SAVES && !rival->failed) {
+        belay_code code = belay_saver_save(rival->s.saver, rival->s.session, rival->path,
+                                           rival->saved, NULL, NULL, mine);
+        rival->saved += code == BELAY_OK;
+        rival->refused += code == BELAY_FAILED_PRECONDITION;
+        rival->failed = code != BELAY_OK && code != BELAY_FAILED_PRECONDITION;
+        sched_yield();
+    }
+    belay_error_free(mine);
+    return NULL;
+}
+
+/* Two savers at once: what each was told is saved is whole. */
+static void test_saver_save__by_two_savers_at_once_loses_nothing(void **state) {
+    (void)state;
+    struct rival rivals[RIVALS] = {0};
+    pthread_t threads[RIVALS];
+    char name[64];
+    const char *folder = work_folder("rivals");
+    for (int i = 0; i < RIVALS; i++) {
+        rivals[i].s = start("tiny.meta");
+        snprintf(rivals[i].path, sizeof rivals[i].path, "%s/model%d.ckpt", folder, i);
+    }
+    for (int i = 0; i < RIVALS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, rival_saves, &rivals[i]), 0);
+    for (int i = 0; i < RIVALS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < RIVALS; i++) {
+        assert_int_equal(rivals[i].failed, 0);
+        /* Five of each are kept, and nobody deleted the other's. */
+        for (int step = RIVAL_SAVES - 5; step < RIVAL_SAVES; step++) {
+            snprintf(name, sizeof name, "model%d.ckpt-%d", i, step);
+            belay_checkpoint_reader *reader =
+                belay_checkpoint_reader_load(in_folder(folder, name), err);
+            assert_made(reader);
+            assert_ok(belay_checkpoint_reader_verify(reader, err));
+            belay_checkpoint_reader_free(reader);
+        }
+        stop(&rivals[i].s);
+    }
+}
+
 /* The first file was renamed already when the second one could not be. */
 static void test_saver_save__takes_back_what_it_renamed_where_another_file_cannot_be(void **state) {
     (void)state;
@@ -594,6 +689,12 @@ static void test_saver_new__refuses_what_it_cannot_use(void **state) {
     assert_not_made(BELAY_INVALID_ARGUMENT, "max_to_keep", belay_saver_new(graph, &options, err));
     options.struct_size = 1;
     assert_not_made(BELAY_INVALID_ARGUMENT, "struct_size", belay_saver_new(graph, &options, err));
+    belay_graph_free(graph);
+
+    graph = load("plain_saver.meta");
+    graph->meta->saver_def->save_tensor_name[0] = '\0';
+    assert_not_made(BELAY_INVALID_ARGUMENT, "must specify the save_tensor_name",
+                    belay_saver_new(graph, NULL, err));
     belay_graph_free(graph);
 }
 
@@ -900,6 +1001,9 @@ int main(void) {
         cmocka_unit_test(test_saver_save__needs_its_folder),
         cmocka_unit_test(test_saver_save__says_so_where_the_folder_cannot_be_written),
         cmocka_unit_test(test_saver_save__leaves_nothing_behind_where_the_disk_is_full),
+        cmocka_unit_test(test_saver_save__is_refused_while_another_one_saves_there),
+        cmocka_unit_test(test_saver_save__by_two_savers_at_once_loses_nothing),
+        cmocka_unit_test(test_saver_save__forgets_what_is_gone),
         cmocka_unit_test(test_saver_save__removes_what_a_killed_process_left),
         cmocka_unit_test(test_saver_save__takes_back_what_it_renamed_where_another_file_cannot_be),
         cmocka_unit_test(test_saver_save__replaces_a_checkpoint_of_the_same_name_or_leaves_it),

@@ -164,7 +164,9 @@ static void test_scaffold__finds_again_what_another_one_built(void **state) {
         belay_scaffold *first = scaffold_with(graph, NULL), *second = scaffold_with(graph, NULL);
         assert_ok(belay_scaffold_finalize(first, err));
         size_t ops = belay_graph_op_count(graph);
+        log_start();
         assert_ok(belay_scaffold_finalize(first, err));
+        assert_logged("Graph was finalized.");
         if (belay_scaffold_finalize(second, err) != BELAY_OK)
             fail_msg("%s: %s", graphs[i], belay_error_message(err));
         assert_int_equal(belay_graph_op_count(graph), ops);
@@ -172,6 +174,7 @@ static void test_scaffold__finds_again_what_another_one_built(void **state) {
         assert_string_equal(belay_scaffold_ready_op(first), belay_scaffold_ready_op(second));
         assert_string_equal(belay_scaffold_local_init_op(first),
                             belay_scaffold_local_init_op(second));
+        assert_true(belay_scaffold_saver(first) == belay_scaffold_saver(second));
         belay_scaffold_free(first);
         struct prepared p = {.graph = graph, .scaffold = second};
         p.manager = manager_of(graph, second);

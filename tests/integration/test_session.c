@@ -199,6 +199,9 @@ static void test_session_run__names_the_nearest_where_a_name_is_unknown(void **s
                  belay_session_run(session, NULL, NULL, los, &out, NULL, NULL, err));
     assert_fails(BELAY_NOT_FOUND, "'train'",
                  belay_session_run(session, NULL, NULL, NULL, NULL, trian, NULL, err));
+    assert_fails(BELAY_NOT_FOUND, "'loss:7': operation 'loss' has 1 output",
+                 belay_session_run(session, NULL, NULL, (const char *[]){"loss:7", NULL}, &out,
+                                   NULL, NULL, err));
     assert_fails(BELAY_INVALID_ARGUMENT, "nothing_like_it",
                  belay_session_run(session, (const char *[]){"nothing_like_it", NULL}, &x, NULL,
                                    NULL, NULL, NULL, err));

@@ -250,6 +250,41 @@ static void test_run__gives_a_code_outside_the_table_as_unknown(void **state) {
     assert_int_equal(close_session(f), BELAY_UNKNOWN);
 }
 
+/* Nothing initialises the step, and the model is ready all the same. */
+#define UNSET                                                                                      \
+    "global_step = VarHandleOp() dtype=int64 shape=[] shared_name=\"global_step\"\n"               \
+    "seven = Const() dtype=int64 value=7\n"                                                        \
+    "one = Const() dtype=int64 value=1\n"                                                          \
+    "global_step/Assign = AssignVariableOp(global_step, seven) dtype=int64\n"                      \
+    "global_step/Read = ReadVariableOp(global_step) dtype=int64\n"                                 \
+    "variable global_step in variables, global_step: initializer=global_step/Assign "              \
+    "snapshot=global_step/Read:0 initial=seven:0\n"                                                \
+    "init = NoOp()\n"                                                                              \
+    "collection init_op: init\n"                                                                   \
+    "ready = NoOp()\n"                                                                             \
+    "collection ready_op: ready\n"                                                                 \
+    "collection ready_for_local_init_op: ready\n" SCRIPTED_TRAIN SCRIPTED_SAVER
+
+/* GS-05, GS-06: it counts as what it will start from, and once it is set as what it is. */
+static void test_run__goes_on_where_the_step_has_no_value(void **state) {
+    struct fixture *f = *state;
+    open_on(f, UNSET);
+    assert_int_equal(step_of(f), 7);
+    belay_step *idle =
+        belay_step_prepare(f->session, NULL, NULL, (const char *[]){"init", NULL}, f->err);
+    belay_step *set = belay_step_prepare(f->session, NULL, NULL,
+                                         (const char *[]){"global_step/Assign", NULL}, f->err);
+    assert_int_equal(belay_step_run(idle, NULL, NULL, f->err), BELAY_OK);
+    assert_int_equal(step_of(f), 7);
+    assert_int_equal(belay_step_run(set, NULL, NULL, f->err), BELAY_OK);
+    assert_int_equal(step_of(f), 7);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(step_of(f), 8);
+    assert_int_equal(belay_step_run(idle, NULL, NULL, f->err), BELAY_OK);
+    assert_int_equal(step_of(f), 8);
+    assert_int_equal(close_session(f), BELAY_OK);
+}
+
 /* Hooks and the step that is read after the run are part of it. */
 static void test_recovery__repeats_the_run_where_a_hook_was_what_failed(void **state) {
     struct fixture *f = *state;
@@ -911,6 +946,7 @@ int main(void) {
         TEST(test_recovery__makes_a_new_session_and_repeats_the_run),
         TEST(test_recovery__is_not_for_other_errors),
         TEST(test_run__gives_a_code_outside_the_table_as_unknown),
+        TEST(test_run__goes_on_where_the_step_has_no_value),
         TEST(test_recovery__repeats_the_run_where_a_hook_was_what_failed),
         TEST(test_recovery__gives_up_a_run_that_fails_in_every_session),
         TEST(test_recovery__keeps_a_stop_that_a_hook_asked_for),
