@@ -24,6 +24,7 @@ class Maker:
         self.has_step = self.graph != "loop_no_step"
         self.has_queue = self.graph == "loop_queue"
         self.names = iter("abcdefghijklmnopqr")
+        self.calm = False  # nothing else fails
 
     def maybe(self, probability):
         return self.chance.random() < probability
@@ -53,7 +54,7 @@ class Maker:
 
     def script(self, points):
         made = {"hook": next(self.names)}
-        if self.maybe(0.35):
+        if self.maybe(0.35) and not self.calm:
             made["fail"] = [self.failure(points) for _ in range(self.number(2))]
         calls = {}
         for point in self.some([p for p in points if "begin" not in p], 2) if self.maybe(0.25) else ():
@@ -110,7 +111,7 @@ class Maker:
 
     def faults(self):
         made = []
-        if self.maybe(0.3):
+        if self.maybe(0.3) and not self.calm:
             op = self.one_of(["train"] * 4 + ["init", "local_init", "save/restore_all"])
             made.append({"fault": op, "runs": self.number(5) if op == "train" else self.number(2), "code": self.code(of_tensorflow=True)})
             if op == "train" and self.maybe(0.3):
@@ -123,6 +124,8 @@ class Maker:
         kind = self.one_of(["plain", "plain", "singular", "training"])
         call = {"monitored": "t", "kind": kind}
         saves = False
+        # Runs of the enqueue op are counted: a session that something else ends early has made nobody knows how many.
+        self.calm = self.has_queue and self.maybe(0.4)
         if kind == "training":
             call.update(NO_SAVES)
             if self.has_step and self.maybe(0.7):
@@ -134,7 +137,7 @@ class Maker:
         call["hooks"] = self.hooks(saves)
         calls = self.faults()
         stopped = False
-        if self.has_queue and self.maybe(0.4):
+        if self.calm:
             code = self.code(of_tensorflow=True)
             calls.append({"fault": "enqueue", "runs": self.number(3), "code": code})
             stopped = code != "OUT_OF_RANGE"
@@ -146,7 +149,7 @@ class Maker:
         return calls + [{"end": "t"}, {"latest": "$"}]
 
     def act(self, kind):
-        if self.maybe(0.65):
+        if self.maybe(0.65) or self.calm:
             return [self.train()]
         choices = ["should_stop", "report", "loop"] + (["raw"] if kind == "singular" else [])
         choice = self.one_of(choices)
