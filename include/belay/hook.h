@@ -144,8 +144,9 @@ BELAY_API belay_code belay_run_context_fetch(belay_run_context *run, belay_outpu
                                              belay_error *err);
 
 /**
- * In before_run: feed this tensor. BELAY_INVALID_ARGUMENT where the caller or another hook feeds it
- * already (ER-27).
+ * In before_run: feed this tensor. BELAY_INVALID_ARGUMENT where another hook feeds it already;
+ * where the caller does the run fails so once all hooks have been asked (HK-RUN-18, HK-RUN-19,
+ * ER-27).
  *
  * @param tensor Borrowed until the run is over.
  */

@@ -213,6 +213,7 @@ static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
     const belay_step *step = run->step;
     size_t output_count = own_outputs(hooked, step);
     run->writes_step = 0;
+    run->fed_twice = (TF_Output){NULL, 0};
     run->source_count = 0;
     run->output_count = 0;
     run->input_count = 0;
@@ -239,6 +240,14 @@ static belay_code start_merge(bly_hooked *hooked, belay_error *err) {
     return BELAY_OK;
 }
 
+/* HK-RUN-19. */
+static belay_code refuse_fed_twice(const struct belay_run_context *run, belay_error *err) {
+    char name[256];
+    bly_graph_output_name(run->hooked->graph, run->fed_twice, name, sizeof name);
+    return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                    "Same tensor is fed by a SessionRunHook and user. Conflict: %s", name);
+}
+
 static belay_code call_before(bly_hooked *hooked, belay_error *err) {
     struct belay_run_context *run = &hooked->context;
     belay_code code = start_merge(hooked, err);
@@ -263,7 +272,7 @@ static belay_code call_before(bly_hooked *hooked, belay_error *err) {
     hooked->in_callback = 0;
     run->before = 0;
     run->slot = NULL;
-    return code;
+    return code == BELAY_OK && run->fed_twice.oper ? refuse_fed_twice(run, err) : code;
 }
 
 /* Number of the input that feeds `output`; input_count where none does. */

@@ -28,6 +28,7 @@ struct belay_run_context {
     const bly_hook_slot *stopped_by;
     Bly__RunOptions *options; /* the step's merged with what hooks ask for; NULL: none does */
     int wants_metadata;       /* a hook does */
+    TF_Output fed_twice;      /* a hook feeds what the caller feeds; oper NULL: none does */
     TF_Buffer *merged;        /* `options`, as they are sent in this run */
     const TF_Buffer *sent;    /* of this run; NULL: none */
     int writes_step; /* a hook's fetch writes the global step: step_after may come too early */

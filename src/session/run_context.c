@@ -92,13 +92,16 @@ belay_code belay_run_context_feed(belay_run_context *run, belay_output output, b
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
                         tensor ? "the tensor to feed was never found" : "tensor is NULL");
     size_t at = find(run->inputs, run->input_count, wanted);
-    if (at < run->input_count) {
+    int by_caller = at < run->step->request.feed_count;
+    if (at < run->input_count && (!by_caller || bly_same_output(run->fed_twice, wanted))) {
         bly_graph_output_name(run->hooked->graph, wanted, name, sizeof name);
-        return at < run->step->request.feed_count
-                   ? bly_fail(err, BELAY_INVALID_ARGUMENT,
-                              "Same tensor is fed by a SessionRunHook and user. Conflict: %s", name)
-                   : bly_fail(err, BELAY_INVALID_ARGUMENT,
-                              "Same tensor is fed by two hooks. Conflict: %s", name);
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "Same tensor is fed by two hooks. Conflict: %s", name);
+    }
+    if (by_caller) { /* refused when all hooks have been asked, as TensorFlow does (HK-RUN-19) */
+        if (!run->fed_twice.oper)
+            run->fed_twice = wanted;
+        return BELAY_OK;
     }
     if (!grow_inputs(run))
         return bly_fail_memory(err);

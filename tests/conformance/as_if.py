@@ -75,19 +75,6 @@ def hooked_run(original, self, *args, **kwargs):
         del self._sess.run
 
 
-@instead_of(ms._HookedSession, "_call_hook_before_run", "HK-RUN-19")
-def call_hook_before_run(original, self, context, fetches, user_feeds, options):
-    self.user_feeds = user_feeds or {}
-    return original(self, context, fetches, user_feeds, options)
-
-
-@instead_of(ms._HookedSession, "_raise_if_feeds_intersects", "HK-RUN-19")
-def raise_if_feeds_intersect(original, self, others, feeds, message):
-    original(self, others, feeds, message)
-    if set(feeds) & set(self.user_feeds) and differs("HK-RUN-19"):
-        raise RuntimeError("Same tensor is fed by a SessionRunHook and user.")
-
-
 # -------------------------------------------------------------------------------- the recoverable layer
 
 

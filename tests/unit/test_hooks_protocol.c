@@ -560,16 +560,20 @@ static void test_hooks__two_cannot_feed_one_tensor__HK_RUN_18(void **state) {
 /* ER-27, BUG-41 */
 static void test_hook__cannot_feed_what_the_caller_feeds__HK_RUN_19(void **state) {
     fixture *f = *state;
-    static recorder a;
+    static recorder a, b;
+    b = (recorder){0};
     a = (recorder){.feed = "x:0", .value = number(1)};
     use_graph(f, MODEL FEEDS);
     record(f, &a, "a");
+    record(f, &b, "b");
     open_quietly(f);
     belay_step *step = prepare(f, (const char *[]){"x", NULL}, NULL);
     belay_tensor *x = number(2);
     assert_int_equal(belay_step_run(step, &x, NULL, f->err), BELAY_INVALID_ARGUMENT);
     assert_string_equal(belay_error_message(f->err),
                         "Same tensor is fed by a SessionRunHook and user. Conflict: x:0");
+    assert_string_equal(calls, "a.before b.before"); /* all are asked first */
+    assert_int_equal(scripted_count("train"), 0);
     belay_tensor_free(x);
     belay_tensor_free(a.value);
     try_close(f);
