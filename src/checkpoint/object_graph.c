@@ -22,6 +22,25 @@ static belay_code add(bly_object_map *map, const char *name, const char *key, be
                                                                    : bly_fail_memory(err);
 }
 
+belay_code bly_object_map_read(bly_object_map *map, const char *prefix, const void *data,
+                               size_t size, belay_error *err) {
+    belay_code code = BELAY_OK;
+    Bly__TrackableObjectGraph *objects =
+        bly_wire_unpack(&bly__trackable_object_graph__descriptor, data, size, &code);
+    if (!objects)
+        return code == BELAY_DATA_LOSS
+                   ? bly_fail(err, code, "%s: its %s cannot be read", prefix, BLY_OBJECT_GRAPH_KEY)
+                   : bly_fail_memory(err);
+    for (size_t i = 0; i < objects->n_nodes; i++)
+        for (size_t k = 0; code == BELAY_OK && k < objects->nodes[i]->n_attributes; k++) {
+            const Bly__TrackableObjectGraph__SerializedTensor *a = objects->nodes[i]->attributes[k];
+            if (a->full_name[0] && a->checkpoint_key[0])
+                code = add(map, a->full_name, a->checkpoint_key, err);
+        }
+    bly_wire_free(objects);
+    return code;
+}
+
 belay_code bly_object_map_load(bly_object_map *map, const bly_bundle *bundle, belay_error *err) {
     const bly_bundle_tensor *tensor = bly_bundle_find(bundle, BLY_OBJECT_GRAPH_KEY);
     bly_bundle_strings text = {NULL, NULL, 0};
@@ -30,22 +49,12 @@ belay_code bly_object_map_load(bly_object_map *map, const bly_bundle *bundle, be
     belay_code code = bly_bundle_read_strings(bundle, tensor, &text, err);
     if (code != BELAY_OK)
         return code;
-    Bly__TrackableObjectGraph *objects = NULL;
     if (text.count == 1)
-        objects = bly_wire_unpack(&bly__trackable_object_graph__descriptor, text.data,
-                                  (size_t)text.offsets[1], &code);
-    if (code == BELAY_RESOURCE_EXHAUSTED)
-        bly_fail_memory(err);
-    else if (!objects)
-        code = bly_fail(err, BELAY_DATA_LOSS, "%s: its %s cannot be read",
+        code = bly_object_map_read(map, bly_bundle_prefix(bundle), text.data,
+                                   (size_t)text.offsets[1], err);
+    else
+        code = bly_fail(err, BELAY_DATA_LOSS, "%s: its %s is not one text",
                         bly_bundle_prefix(bundle), BLY_OBJECT_GRAPH_KEY);
-    for (size_t i = 0; objects && i < objects->n_nodes; i++)
-        for (size_t k = 0; code == BELAY_OK && k < objects->nodes[i]->n_attributes; k++) {
-            const Bly__TrackableObjectGraph__SerializedTensor *a = objects->nodes[i]->attributes[k];
-            if (a->full_name[0] && a->checkpoint_key[0])
-                code = add(map, a->full_name, a->checkpoint_key, err);
-        }
-    bly_wire_free(objects);
     bly_bundle_strings_free(&text);
     return code;
 }

@@ -78,6 +78,9 @@ typedef struct bly_object_map {
     size_t count, capacity;
 } bly_object_map;
 belay_code bly_object_map_load(bly_object_map *map, const bly_bundle *bundle, belay_error *err);
+/* The same from the message itself; `prefix` is only named in errors. */
+belay_code bly_object_map_read(bly_object_map *map, const char *prefix, const void *data,
+                               size_t size, belay_error *err);
 const char *bly_object_map_find(const bly_object_map *map, const char *name); /* or NULL */
 void bly_object_map_free(bly_object_map *map);
 #define BLY_OBJECT_GRAPH_KEY "_CHECKPOINTABLE_OBJECT_GRAPH"

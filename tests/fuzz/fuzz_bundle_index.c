@@ -4,9 +4,8 @@
  *
  * With clang: -fsanitize=fuzzer,address -DWITH_LIBFUZZER. Without, main() runs the files it is
  * given, so that any compiler can run the corpus as a test: tests/fuzz/corpus/bundle_index. */
-#include "base/buf.h"
-#include "base/crc32c.h"
 #include "checkpoint/bundle.h"
+#include "table_file.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -47,55 +46,13 @@ static void set_up(void) {
     atexit(clean_up);
 }
 
-static void put_fixed32(bly_buf *out, uint32_t value) {
-    for (int i = 0; i < 4; i++)
-        bly_buf_putc(out, (char)(uint8_t)(value >> (8 * i)));
-}
-
-static void put_varint(bly_buf *out, uint64_t value) {
-    for (; value >= 0x80; value >>= 7)
-        bly_buf_putc(out, (char)(uint8_t)(value | 0x80));
-    bly_buf_putc(out, (char)(uint8_t)value);
-}
-
-static void put_block(bly_buf *file, const void *content, size_t size, bly_buf *handle) {
-    size_t start = file->len;
-    put_varint(handle, start);
-    put_varint(handle, size);
-    bly_buf_append(file, content, size);
-    bly_buf_putc(file, '\0');
-    put_fixed32(file, bly_crc32c_mask(bly_crc32c(0, file->data + start, size + 1)));
-}
-
-static void make_index(const uint8_t *block, size_t size) {
-    bly_buf file = BLY_BUF_INIT, place = BLY_BUF_INIT, index = BLY_BUF_INIT, footer = BLY_BUF_INIT;
-    put_block(&file, block, size, &place);
-    put_block(&file, "\0\0\0\0", 4, &footer);
-    put_varint(&index, 0);
-    put_varint(&index, 1);
-    put_varint(&index, place.len);
-    bly_buf_putc(&index, '\xff');
-    bly_buf_append(&index, place.data, place.len);
-    put_fixed32(&index, 0);
-    put_fixed32(&index, 1);
-    put_block(&file, index.data, index.len, &footer);
-    while (footer.len < 40)
-        bly_buf_putc(&footer, '\0');
-    put_fixed32(&footer, UINT32_C(0x8b80fb57));
-    put_fixed32(&footer, UINT32_C(0xdb477524));
-    bly_buf_append(&file, footer.data, footer.len);
-    write_file(".index", file.data, file.len);
-    bly_buf_free(&file);
-    bly_buf_free(&place);
-    bly_buf_free(&index);
-    bly_buf_free(&footer);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     set_up();
-    make_index(data, size);
+    bly_buf index = table_file_of(data, size);
+    write_file(".index", index.data, index.len);
+    bly_buf_free(&index);
     bly_bundle *bundle = bly_bundle_load(prefix, NULL);
     for (size_t i = 0; bundle && i < bly_bundle_count(bundle); i++) {
         const bly_bundle_tensor *tensor = bly_bundle_at(bundle, i);
