@@ -369,6 +369,12 @@ def slow(path):
         export_graph(path, train_op=increment(step))
 
 
+@graph("ps_tiny.meta", "tiny with its variable on /job:ps/task:0")
+def ps_tiny(path):
+    with tf.device("/job:ps/task:0"):
+        export_graph(path, train_op=increment(global_step()))
+
+
 @graph(
     "ps.meta",
     "bare; feeds x [?,4], y [?]; all variables on /job:ps/task:0; a step sleeps 5 ms there (in tf.data), so that servers "
