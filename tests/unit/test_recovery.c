@@ -561,6 +561,21 @@ static void test_close__does_not_wait_for_a_server_that_is_gone(void **state) {
     scripted_release();
 }
 
+/* WS-06: a master that has lost one of its tasks does not answer a close until that is back, which
+ * is no reason not to go on. */
+static void test_recovery__does_not_wait_for_the_old_session_to_close(void **state) {
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    open_on(f, MODEL);
+    scripted_fail("train", 1, BELAY_UNAVAILABLE, "Socket closed");
+    scripted_hang("TF_CloseSession", (int)scripted_count("TF_CloseSession") + 1);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_in_range(stepped_clock_now_ms(), 1000, 2000);
+    assert_int_equal(log_capture_count("did not close within 1 s; it is left to itself"), 1);
+    assert_int_equal(close_session(f), BELAY_OK);
+    scripted_release();
+}
+
 /* ---- workers ---- */
 
 struct chief {
@@ -967,6 +982,7 @@ int main(void) {
         TEST(test_recovery__of_a_run_whose_master_is_gone_for_good_ends_with_the_budget),
         TEST(test_recovery__of_a_run_whose_master_comes_back),
         TEST(test_recovery__is_not_for_a_long_run),
+        TEST(test_recovery__does_not_wait_for_the_old_session_to_close),
         TEST(test_singular_session__tells_of_a_master_that_is_gone),
         TEST(test_recovery__that_a_stop_ends_keeps_the_failure),
         TEST(test_prepare_session__waits_two_hours_for_a_checkpoint),
