@@ -228,6 +228,13 @@ static belay_code show_graph(const checkpoint_saver *hook, const belay_graph *gr
                             : code;
 }
 
+/* Somebody wants no step to be run. A helper thread that failed meanwhile is another matter: when
+ * it does is chance, and what is saved must not be. */
+static int is_over(belay_coordinator *coordinator) {
+    return belay_coordinator_should_stop(coordinator) &&
+           belay_coordinator_raise_requested_exception(coordinator, NULL) == BELAY_OK;
+}
+
 static belay_code after_create_session(void *self, belay_session *session,
                                        belay_coordinator *coordinator, belay_error *err) {
     checkpoint_saver *hook = self;
@@ -250,8 +257,7 @@ static belay_code after_create_session(void *self, belay_session *session,
     }
     /* Where nothing is to be trained there is nothing new to keep, and the steps from here on count
      * from this one in either case. */
-    if (!belay_coordinator_should_stop(coordinator) &&
-        !is_saved_already(hook, bly_saver_restored_prefix(saver), step))
+    if (!is_over(coordinator) && !is_saved_already(hook, bly_saver_restored_prefix(saver), step))
         code = save(hook, session, step, &stop, err);
     if (code == BELAY_OK)
         bly_timer_update(&hook->timer, step, NULL, NULL);

@@ -215,7 +215,7 @@ def checkpoint_after_create_session(original, self, session, coord):
         known = self._scaffold is not None  # else the hook has a saver of its own, which restored nothing
         if known and RESTORED[0] == f"{self._save_path}-{step}" and differs("BUG-51"):
             return False
-        if coord.should_stop() and differs("HK-CKPT-05"):
+        if coord.should_stop() and not coord._exc_info_to_raise and differs("HK-CKPT-05"):
             return False
         votes.append(type(self)._save(self, session, step))
         return votes[-1]

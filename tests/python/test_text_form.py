@@ -275,6 +275,10 @@ class TestLibrary(unittest.TestCase):
                 # Python's importer builds functions anew, and infers shapes in them
                 self.assertEqual({f.signature.name for f in binary.library.function}, {f.signature.name for f in theirs.library.function})
                 binary.library.Clear(), theirs.library.Clear()
+                # and gives an op that is colocated with others the device of the first, which placement does anyway
+                for node in [*binary.node, *theirs.node]:
+                    if "_class" in node.attr:
+                        node.device = ""
                 self.assertEqual(text_format.MessageToString(binary), text_format.MessageToString(theirs))
                 compared += 1
         self.assertGreater(compared, 15)
