@@ -81,21 +81,21 @@ void belay_checkpoint_reader_free(belay_checkpoint_reader *reader) {
 }
 
 const char *belay_checkpoint_reader_prefix(const belay_checkpoint_reader *reader) {
-    return bly_bundle_prefix(reader->bundle);
+    return reader ? bly_bundle_prefix(reader->bundle) : NULL;
 }
 
 size_t belay_checkpoint_reader_count(const belay_checkpoint_reader *reader) {
-    return bly_bundle_count(reader->bundle);
+    return reader ? bly_bundle_count(reader->bundle) : 0;
 }
 
 const belay_checkpoint_tensor *belay_checkpoint_reader_at(const belay_checkpoint_reader *reader,
                                                           size_t index) {
-    return index < bly_bundle_count(reader->bundle) ? &reader->tensors[index] : NULL;
+    return reader && index < bly_bundle_count(reader->bundle) ? &reader->tensors[index] : NULL;
 }
 
 const belay_checkpoint_tensor *belay_checkpoint_reader_find(const belay_checkpoint_reader *reader,
                                                             const char *name) {
-    const bly_bundle_tensor *found = bly_bundle_find(reader->bundle, name);
+    const bly_bundle_tensor *found = reader && name ? bly_bundle_find(reader->bundle, name) : NULL;
     return found ? &reader->tensors[bly_bundle_index(reader->bundle, found)] : NULL;
 }
 
@@ -112,6 +112,11 @@ static const bly_bundle_tensor *look_up(const belay_checkpoint_reader *reader, c
 
 belay_code belay_checkpoint_reader_read(const belay_checkpoint_reader *reader, const char *name,
                                         void *buffer, uint64_t size, belay_error *err) {
+    if (!reader || !name || (!buffer && size > 0))
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                        !reader ? "reader"
+                        : !name ? "name"
+                                : "buffer");
     const bly_bundle_tensor *tensor = look_up(reader, name, err);
     return tensor ? bly_bundle_read(reader->bundle, tensor, buffer, size, err) : BELAY_NOT_FOUND;
 }
@@ -119,6 +124,11 @@ belay_code belay_checkpoint_reader_read(const belay_checkpoint_reader *reader, c
 belay_checkpoint_strings *
 belay_checkpoint_reader_read_strings(const belay_checkpoint_reader *reader, const char *name,
                                      belay_error *err) {
+    if (!reader || !name) {
+        if (belay_error_code(err) == BELAY_OK)
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", reader ? "name" : "reader");
+        return NULL;
+    }
     const bly_bundle_tensor *tensor = look_up(reader, name, err);
     if (!tensor)
         return NULL;
@@ -141,18 +151,20 @@ void belay_checkpoint_strings_free(belay_checkpoint_strings *strings) {
 }
 
 size_t belay_checkpoint_strings_count(const belay_checkpoint_strings *strings) {
-    return strings->held.count;
+    return strings ? strings->held.count : 0;
 }
 
 const char *belay_checkpoint_strings_at(const belay_checkpoint_strings *strings, size_t index,
                                         size_t *out_size) {
-    const bly_bundle_strings *held = &strings->held;
-    int there = index < held->count;
+    const bly_bundle_strings *held = strings ? &strings->held : NULL;
+    int there = held && index < held->count;
     if (out_size)
         *out_size = there ? (size_t)(held->offsets[index + 1] - held->offsets[index]) : 0;
     return there ? held->data + held->offsets[index] : NULL;
 }
 
 belay_code belay_checkpoint_reader_verify(const belay_checkpoint_reader *reader, belay_error *err) {
+    if (!reader)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "reader is NULL");
     return bly_bundle_verify(reader->bundle, NULL, NULL, err);
 }

@@ -134,7 +134,8 @@ int32_t belay_server_task_index(const belay_server *server) {
 }
 
 const void *belay_server_def(const belay_server *server, size_t *out_size) {
-    *out_size = server ? server->plan.def.len : 0;
+    if (out_size)
+        *out_size = server ? server->plan.def.len : 0;
     return server ? server->plan.def.data : NULL;
 }
 

@@ -259,6 +259,8 @@ static const struct bly_job *need_job(const belay_cluster_spec *spec, const char
 
 belay_code belay_cluster_spec_num_tasks(const belay_cluster_spec *spec, const char *name,
                                         size_t *out_count, belay_error *err) {
+    size_t ignored;
+    out_count = out_count ? out_count : &ignored;
     *out_count = 0;
     const struct bly_job *job = need_job(spec, name, err);
     if (!job)
@@ -270,7 +272,10 @@ belay_code belay_cluster_spec_num_tasks(const belay_cluster_spec *spec, const ch
 belay_code belay_cluster_spec_task_indices(const belay_cluster_spec *spec, const char *name,
                                            int32_t *out, size_t room, size_t *out_count,
                                            belay_error *err) {
+    size_t ignored;
+    out_count = out_count ? out_count : &ignored;
     *out_count = 0;
+    room = out ? room : 0;
     const struct bly_job *job = need_job(spec, name, err);
     if (!job)
         return BELAY_INVALID_ARGUMENT;
@@ -299,7 +304,10 @@ const char *belay_cluster_spec_task_address(const belay_cluster_spec *spec, cons
 belay_code belay_cluster_spec_job_tasks(const belay_cluster_spec *spec, const char *name,
                                         const char **out, size_t room, size_t *out_count,
                                         belay_error *err) {
+    size_t ignored;
+    out_count = out_count ? out_count : &ignored;
     *out_count = 0;
+    room = out ? room : 0;
     const struct bly_job *job = need_job(spec, name, err);
     if (!job)
         return BELAY_INVALID_ARGUMENT;
@@ -473,6 +481,8 @@ static void put_job_def(const struct bly_job *job, bly_buf *out) {
 }
 
 const void *belay_cluster_spec_def(belay_cluster_spec *spec, size_t *out_size, belay_error *err) {
+    size_t ignored;
+    out_size = out_size ? out_size : &ignored;
     *out_size = 0;
     if (check_spec(spec, err) != BELAY_OK)
         return NULL;

@@ -228,11 +228,11 @@ const void *belay_graph_collection_bytes(const belay_graph *graph, const char *n
         : def->kind_case == BLY__COLLECTION_DEF__KIND_BYTES_LIST ? def->bytes_list->value
         : def->kind_case == BLY__COLLECTION_DEF__KIND_ANY_LIST   ? def->any_list->value
                                                                  : NULL;
-    if (!values || index >= belay_graph_collection_size(graph, name)) {
-        *out_size = 0;
+    int there = values && index < belay_graph_collection_size(graph, name);
+    if (out_size)
+        *out_size = there ? values[index].len : 0;
+    if (!there)
         return NULL;
-    }
-    *out_size = values[index].len;
     return values[index].len ? values[index].data : (const void *)"";
 }
 
@@ -241,7 +241,8 @@ uint32_t belay_graph_collection_int64(const belay_graph *graph, const char *name
     const Bly__CollectionDef *def = graph && name ? bly_graph_collection(graph, name) : NULL;
     uint32_t there = def && def->kind_case == BLY__COLLECTION_DEF__KIND_INT64_LIST &&
                      index < def->int64_list->n_value;
-    *out = there ? def->int64_list->value[index] : 0;
+    if (out)
+        *out = there ? def->int64_list->value[index] : 0;
     return there;
 }
 
@@ -250,7 +251,8 @@ uint32_t belay_graph_collection_float(const belay_graph *graph, const char *name
     const Bly__CollectionDef *def = graph && name ? bly_graph_collection(graph, name) : NULL;
     uint32_t there = def && def->kind_case == BLY__COLLECTION_DEF__KIND_FLOAT_LIST &&
                      index < def->float_list->n_value;
-    *out = there ? def->float_list->value[index] : 0;
+    if (out)
+        *out = there ? def->float_list->value[index] : 0;
     return there;
 }
 

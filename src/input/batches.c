@@ -144,38 +144,40 @@ void belay_batches_free(belay_batches *batches) {
 /* ---- What it is ---- */
 
 size_t belay_batches_count(const belay_batches *batches) {
-    return batches->count;
+    return batches ? batches->count : 0;
 }
 
 const char *belay_batches_name(const belay_batches *batches, size_t index) {
-    return index < batches->count ? batches->arrays[index].name : NULL;
+    return batches && index < batches->count ? batches->arrays[index].name : NULL;
 }
 
 const belay_npy *belay_batches_array(const belay_batches *batches, size_t index) {
-    return index < batches->count ? batches->arrays[index].npy : NULL;
+    return batches && index < batches->count ? batches->arrays[index].npy : NULL;
 }
 
 int64_t belay_batches_rows(const belay_batches *batches) {
-    return batches->rows;
+    return batches ? batches->rows : 0;
 }
 
 int64_t belay_batches_size(const belay_batches *batches) {
-    return batches->options.batch_size;
+    return batches ? batches->options.batch_size : 0;
 }
 
 int64_t belay_batches_per_epoch(const belay_batches *batches) {
+    if (!batches)
+        return 0;
     int64_t whole = batches->rows / batches->options.batch_size;
     int has_short = batches->rows % batches->options.batch_size != 0;
     return whole + (has_short && !has(batches, BELAY_BATCHES_DROP_SHORT));
 }
 
 int64_t belay_batches_epoch(const belay_batches *batches) {
-    return batches->epoch;
+    return batches ? batches->epoch : 0;
 }
 
 int64_t belay_batches_next_rows(const belay_batches *batches) {
-    int64_t left = batches->rows - batches->row;
-    if (batches->options.epochs > 0 && batches->epoch >= batches->options.epochs)
+    int64_t left = batches ? batches->rows - batches->row : 0;
+    if (!batches || (batches->options.epochs > 0 && batches->epoch >= batches->options.epochs))
         return 0;
     return left < batches->options.batch_size ? left : batches->options.batch_size;
 }
@@ -217,10 +219,14 @@ belay_code belay_batches_next(belay_batches *batches, void *const *destinations,
     belay_code code = BELAY_OK;
     if (out_rows)
         *out_rows = 0;
+    if (!batches)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "batches is NULL");
     struct bly_npy_rows rows = next_batch(batches);
     if (rows.count == 0)
         return bly_fail(err, BELAY_OUT_OF_RANGE, "the input ended: all %" PRId64 " epochs are over",
                         batches->options.epochs);
+    if (!destinations)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "destinations is NULL");
     batches->handed_out = 0;
     for (size_t i = 0; i < batches->count && code == BELAY_OK; i++) {
         struct array *array = &batches->arrays[i];
@@ -245,9 +251,12 @@ belay_code belay_batches_next(belay_batches *batches, void *const *destinations,
 belay_code belay_batches_strings(const belay_batches *batches, size_t index,
                                  const char *const **out_strings, const size_t **out_lengths,
                                  belay_error *err) {
-    *out_strings = NULL;
     if (out_lengths)
         *out_lengths = NULL;
+    if (!batches || !out_strings)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                        batches ? "out_strings" : "batches");
+    *out_strings = NULL;
     if (index >= batches->count)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "there is no array %zu: there are %zu", index,
                         batches->count);
@@ -266,8 +275,10 @@ belay_code belay_batches_strings(const belay_batches *batches, size_t index,
 /* ---- Position ---- */
 
 size_t belay_batches_position(const belay_batches *batches, char *out, size_t size) {
+    if (!batches)
+        return 0;
     int len =
-        snprintf(out, size,
+        snprintf(out, out ? size : 0,
                  "{\"epoch\":%" PRId64 ",\"row\":%" PRId64 ",\"rows\":%" PRId64
                  ",\"batch\":%" PRId64 ",\"seed\":%" PRId64 ",\"shuffle\":%s}",
                  batches->epoch, batches->row, batches->rows, batches->options.batch_size,
@@ -298,9 +309,10 @@ static belay_code read_position(const char *text, struct position *out, belay_er
 belay_code belay_batches_set_position(belay_batches *batches, const char *position,
                                       belay_error *err) {
     struct position given;
+    if (!batches || !position)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                        batches ? "the position in the input" : "batches");
     int shuffle = has(batches, BELAY_BATCHES_SHUFFLE);
-    if (!position)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the position in the input is NULL");
     belay_code code = read_position(position, &given, err);
     if (code != BELAY_OK)
         return code;

@@ -144,31 +144,31 @@ void belay_npy_free(belay_npy *npy) {
 /* ---- What it is ---- */
 
 const char *belay_npy_path(const belay_npy *npy) {
-    return npy->path;
+    return npy ? npy->path : "";
 }
 
 belay_dtype belay_npy_dtype(const belay_npy *npy) {
-    return npy->header.dtype;
+    return npy ? npy->header.dtype : BELAY_INVALID_DTYPE;
 }
 
 uint32_t belay_npy_rank(const belay_npy *npy) {
-    return npy->header.rank;
+    return npy ? npy->header.rank : 0;
 }
 
 int64_t belay_npy_dim(const belay_npy *npy, uint32_t index) {
-    return index < npy->header.rank ? npy->header.dims[index] : -1;
+    return npy && index < npy->header.rank ? npy->header.dims[index] : -1;
 }
 
 int64_t belay_npy_rows(const belay_npy *npy) {
-    return npy->header.dims[0];
+    return npy ? npy->header.dims[0] : 0;
 }
 
 int64_t belay_npy_row_elements(const belay_npy *npy) {
-    return (int64_t)npy->header.row_elements;
+    return npy ? (int64_t)npy->header.row_elements : 0;
 }
 
 size_t belay_npy_row_bytes(const belay_npy *npy) {
-    if (npy->header.dtype == BELAY_STRING)
+    if (!npy || npy->header.dtype == BELAY_STRING)
         return 0;
     return npy->header.row_elements * npy->header.item_bytes;
 }
@@ -287,6 +287,8 @@ void bly_npy_gather(const belay_npy *npy, const struct bly_npy_rows *rows, void 
 
 belay_code belay_npy_read(const belay_npy *npy, int64_t first, int64_t count, void *destination,
                           belay_error *err) {
+    if (!npy || (!destination && count > 0))
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", npy ? "destination" : "npy");
     if (npy->header.dtype == BELAY_STRING)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s holds strings: use belay_batches for them",
                         npy->path);

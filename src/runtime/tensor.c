@@ -160,6 +160,13 @@ TF_Tensor *bly_tensor_allocate_strings(const bly_runtime *rt, const char *const 
     void *data = NULL;
     if (measure(dims, rank, sizeof(TF_TString), &count, &bytes, err) != BELAY_OK)
         return NULL;
+    for (int64_t i = 0; i < count; i++) {
+        if (!strings || !strings[i]) {
+            bly_fail(err, BELAY_INVALID_ARGUMENT, "string %lld of %lld is NULL", (long long)i,
+                     (long long)count);
+            return NULL;
+        }
+    }
     struct strings *owner = bly_malloc(sizeof *owner);
     if (!owner || posix_memalign(&data, ALIGNMENT, bytes ? bytes : ALIGNMENT) != 0) {
         bly_free(owner);

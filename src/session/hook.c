@@ -50,9 +50,13 @@ void belay_hook_free(belay_hook *hook) {
 belay_code belay_graph_find_output(belay_graph *graph, const char *name, belay_output *out,
                                    belay_error *err) {
     TF_Output found;
-    *out = (belay_output){NULL, 0};
-    if (!graph || !name)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", graph ? "name" : "graph");
+    if (out)
+        *out = (belay_output){NULL, 0};
+    if (!graph || !name || !out)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                        !graph  ? "graph"
+                        : !name ? "name"
+                                : "out");
     belay_code code = bly_graph_find_output(graph, name, &found, err);
     if (code == BELAY_OK)
         *out = (belay_output){found.oper, found.index};
@@ -61,9 +65,13 @@ belay_code belay_graph_find_output(belay_graph *graph, const char *name, belay_o
 
 belay_code belay_graph_find_target(belay_graph *graph, const char *name, belay_output *out,
                                    belay_error *err) {
-    *out = (belay_output){NULL, 0};
-    if (!graph || !name)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL", graph ? "name" : "graph");
+    if (out)
+        *out = (belay_output){NULL, 0};
+    if (!graph || !name || !out)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                        !graph  ? "graph"
+                        : !name ? "name"
+                                : "out");
     TF_Operation *op = bly_graph_find_target(graph, name, err);
     if (!op)
         return BELAY_NOT_FOUND;

@@ -9,27 +9,31 @@
 #include <string.h>
 
 belay_session *belay_run_context_session(belay_run_context *run) {
-    return run->hooked->session;
+    return run ? run->hooked->session : NULL;
 }
 
 const belay_progress *belay_run_context_progress(const belay_run_context *run) {
-    return &run->hooked->progress;
+    return run ? &run->hooked->progress : NULL;
 }
 
 void belay_run_context_request_stop(belay_run_context *run) {
+    if (!run)
+        return;
     if (!run->stop_requested)
         run->stopped_by = run->slot;
     run->stop_requested = 1;
 }
 
 uint32_t belay_run_context_stop_requested(const belay_run_context *run) {
-    const atomic_int *stop = run->hooked->session_stop;
-    return run->stop_requested || (stop && atomic_load(stop));
+    const atomic_int *stop = run ? run->hooked->session_stop : NULL;
+    return run && (run->stop_requested || (stop && atomic_load(stop)));
 }
 
 static belay_code only_before(const belay_run_context *run, const char *what, belay_error *err) {
-    if (run->before)
+    if (run && run->before)
         return BELAY_OK;
+    if (!run)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "run is NULL");
     return bly_fail(err, BELAY_FAILED_PRECONDITION, "a hook can %s only in before_run", what);
 }
 
@@ -151,13 +155,14 @@ belay_code belay_run_context_merge_options(belay_run_context *run, const belay_r
 }
 
 const void *belay_run_context_run_options(const belay_run_context *run, size_t *out_size) {
-    const TF_Buffer *sent = run->before ? NULL : run->sent;
-    *out_size = sent ? sent->length : 0;
+    const TF_Buffer *sent = !run || run->before ? NULL : run->sent;
+    if (out_size)
+        *out_size = sent ? sent->length : 0;
     return sent ? sent->data : NULL;
 }
 
 const belay_tensor *belay_run_context_value(belay_run_context *run, size_t index) {
-    if (run->before || !run->slot || index >= run->slot->value_count)
+    if (!run || run->before || !run->slot || index >= run->slot->value_count)
         return NULL;
     size_t source = run->sources[run->slot->first_value + index];
     belay_tensor *tensor = &run->value_tensors[source];

@@ -122,7 +122,8 @@ void belay_run_metadata_free(belay_run_metadata *metadata) {
 }
 
 const void *belay_run_metadata_data(const belay_run_metadata *metadata, size_t *out_size) {
-    *out_size = metadata ? metadata->bytes.len : 0;
+    if (out_size)
+        *out_size = metadata ? metadata->bytes.len : 0;
     return metadata ? bly_buf_text(&metadata->bytes) : "";
 }
 

@@ -204,6 +204,8 @@ TF_Tensor *bly_string_tensor(const bly_runtime *rt, const char *text) {
 
 belay_code belay_session_global_step(belay_session *session, int64_t *out_step, belay_error *err) {
     TF_Tensor *value = NULL;
+    int64_t ignored;
+    out_step = out_step ? out_step : &ignored;
     *out_step = -1;
     if (!session)
         return belay_error_code(err) ? belay_error_code(err)
@@ -240,6 +242,8 @@ belay_code bly_session_step(belay_session *session, int64_t *out_step, int *out_
 belay_code belay_session_step_or_initial(belay_session *session, int64_t *out_step,
                                          belay_error *err) {
     int unset;
+    int64_t ignored;
+    out_step = out_step ? out_step : &ignored;
     return session ? bly_session_step(session, out_step, &unset, err)
                    : belay_session_global_step(session, out_step, err);
 }

@@ -7,6 +7,7 @@ usage: make_sources.py INCLUDE_FOLDER OUTPUT_FOLDER
   header_NAME.c, .cc   includes one header alone and expands every macro of it
   layout.c             every struct that carries its size: the size first, no padding at the end
   functions.c, .cc     takes the address of every function that a header declares: each is there, with C's name
+  nulls.c              calls every function with NULL and 0 for all that it takes (nulls.h says what must come of it)
 
 --check prints a line, and ends with 1, for each option that other languages cannot set, and each header that belay.h lacks.
 """
@@ -17,6 +18,7 @@ import sys
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 STRUCT = re.compile(r"typedef\s+struct\s+(belay_\w+)\s*\{(.*?)\}\s*\1\s*;", re.S)
 FUNCTION = re.compile(r"\bBELAY_API\b[^;{}]*?\b(belay_\w+)\s*\(")
+SIGNATURE = re.compile(r"\bBELAY_API\b([^;{}()]*?)\b(belay_\w+)\s*\(([^;{}]*?)\)\s*;", re.S)
 MACRO = re.compile(r"^#\s*define\s+(BELAY_\w+)(?!\w|\()", re.M)
 MEMBER = re.compile(r"(?:\(\s*\*\s*(\w+)\s*\)\s*\(.*\)|(\w+)\s*(?:\[[^\]]*\])?)\s*$", re.S)
 FORBIDDEN = re.compile(r"\b(_?[Bb]ool|long|enum|FILE|va_list)\b|:\s*\d+\s*$|\[\s*\]")
@@ -78,6 +80,52 @@ def functions_source(texts):
     return "\n".join(lines)
 
 
+def kind_of(result):
+    """What a function returns, as nulls.h tells it apart."""
+    result = " ".join(result.split())
+    if result == "void":
+        return "NOTHING"
+    if result == "belay_code":
+        return "CODE"
+    return "POINTER" if result.endswith("*") else "VALUE"
+
+
+def split_parameters(text):
+    """At the commas that are not inside a function pointer's own list."""
+    parts, depth = [""], 0
+    for c in text:
+        depth += (c == "(") - (c == ")")
+        if c == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += c
+    return [] if text.strip() in ("", "void") else parts
+
+
+def null_argument(function, parameter):
+    """For an error it is the one that nulls.h gives, but where that is what the function is about; for a struct, an empty one."""
+    parameter = " ".join(parameter.split())
+    if not function.startswith("belay_error_") and re.match(r"belay_error \*\s*\w+$", parameter):
+        return "err"
+    match = re.match(r"(belay_\w+) \w+$", parameter)
+    return f"({match[1]}){{0}}" if match and match[1] in ("belay_output",) else "0"
+
+
+def nulls_source(texts):
+    lines = [f"#include <belay/{name}.h>" for name in texts] + ["", '#include "nulls.h"', ""]
+    calls = []
+    for result, name, parameters in sorted(set(s for text in texts.values() for s in SIGNATURE.findall(text)), key=lambda s: s[1]):
+        given = [null_argument(name, p) for p in split_parameters(parameters)]
+        kind, call = kind_of(result), f"{name}({', '.join(given)})"
+        body = {"NOTHING": f"{call};", "CODE": f"out->code = {call};", "POINTER": f"out->pointer = (const void *){call};",
+                "VALUE": f"(void){call};"}[kind]
+        lines += [f"static void call_{name}(belay_error *err, struct outcome *out) {{", "    (void)err;", "    (void)out;",
+                  f"    {body}", "}"]
+        calls.append(f'    {{"{name}", {kind}, {int("err" in given)}, call_{name}}},')
+    return "\n".join(lines + ["", "static const struct null_call calls[] = {"] + calls + ["};", "", "int main(void) {",
+                     "    return check_nulls(calls, sizeof calls / sizeof calls[0]);", "}", ""])
+
+
 def read(include):
     return {f.stem: COMMENT.sub(" ", f.read_text(encoding="utf-8")) for f in sorted((include / "belay").glob("*.h"))}
 
@@ -99,6 +147,7 @@ def generate(texts, out):
             write(out / f"header_{name}.{suffix}", header_source(name, text))
         write(out / f"functions.{suffix}", functions_source(texts))
     write(out / "layout.c", layout_source(texts))
+    write(out / "nulls.c", nulls_source(texts))
     return 0
 
 
