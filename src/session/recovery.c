@@ -118,7 +118,7 @@ static belay_code recover(belay_monitored_session *session, const belay_error *c
     /* What a stop leaves is the failure: steps may be lost, and a retry finds them. */
     BLY_LOCAL_ERROR(kept);
     bly_error_copy(&kept, cause);
-    bly_error_chain(&kept, &session->failure);
+    bly_error_chain(&kept, err);
     bly_error_copy(err, &kept);
     return kept.code;
 }
