@@ -53,8 +53,21 @@ def request_stop(original, self):
     original(self)
 
 
-@instead_of(ms._HookedSession, "run", "BUG-11", "BUG-78")
-def hooked_run(original, self, *args, **kwargs):
+@instead_of(ms._HookedSession, "_merge_run_options", "BUG-40")
+def merge_run_options(original, self, options, incoming):
+    pools = options.inter_op_thread_pool, incoming.inter_op_thread_pool
+    original(self, options, incoming)
+    if 0 in pools and min(pools) < 0 and differs("BUG-40"):
+        options.inter_op_thread_pool = min(pools)
+    if incoming.HasField("experimental") and differs("BUG-40"):
+        options.experimental.MergeFrom(incoming.experimental)
+
+
+@instead_of(ms._HookedSession, "run", "BUG-11", "BUG-39", "BUG-78")
+def hooked_run(original, self, fetches, feed_dict=None, options=None, run_metadata=None):
+    if options is not None and differs("BUG-39"):
+        options = type(options).FromString(options.SerializeToString())
+    args, kwargs = (fetches, feed_dict, options, run_metadata), {}
     STOP_ASKED[0] = False
     ran = [False]
     inner_run = self._sess.run
@@ -101,6 +114,45 @@ def recoverable_run(original, self, *args, **kwargs):
             hooked_of(self)._should_stop = True
 
 
+class FollowingContext:
+    """A step context that gives the session as it is now."""
+
+    def __init__(self, recoverable, raw_session):
+        self.recoverable, self.raw, self.first = recoverable, raw_session, recoverable._sess
+
+    @property
+    def session(self):
+        now = self.recoverable._sess and hooked_of(self.recoverable)._sess
+        return now if now is not self.raw and differs("BUG-01") else self.raw
+
+    def run_with_hooks(self, *args, **kwargs):
+        now = self.recoverable._sess
+        coordinated = now if now is not self.first and differs("BUG-75") else self.first
+        return coordinated.run(*args, **kwargs)
+
+    def request_stop(self):
+        raise StopIteration("step_fn has requested the iterations to stop.")
+
+
+@instead_of(ms._RecoverableSession, "run_step_fn", "BUG-01", "BUG-11", "BUG-16", "BUG-75", "BUG-78")
+def recoverable_run_step_fn(original, self, step_fn, raw_session, run_with_hooks):
+    asked = False
+    try:
+        while True:
+            try:
+                if not self._sess:
+                    self._sess = self._create_session()
+                return step_fn(FollowingContext(self, raw_session))
+            except PREEMPTION:
+                asked |= hooked_of(self) is not None and hooked_of(self)._should_stop and differs("BUG-78")
+                if getattr(self, "stop_asked", False) and differs("BUG-16"):
+                    raise
+                self.close()
+    finally:
+        if asked and hooked_of(self) is not None:
+            hooked_of(self)._should_stop = True
+
+
 # ---------------------------------------------------------------------------------- the monitored session
 
 
@@ -112,6 +164,27 @@ def is_half_made(session):
     """A recovery failed for good: there is a recoverable session, and nothing in it."""
     stack = session._sess
     return isinstance(stack, ms._RecoverableSession) and stack._sess is None
+
+
+@instead_of(ms._MonitoredSession, "__init__", "BUG-68")
+def init(original, self, *args, **kwargs):
+    graph = tf.compat.v1.get_default_graph()
+    was_finalized = graph.finalized
+    try:
+        original(self, *args, **kwargs)
+    except BaseException:
+        if graph.finalized and not was_finalized and differs("BUG-68"):
+            graph._unsafe_unfinalize()
+        raise
+
+
+@instead_of(ms._MonitoredSession, "run_step_fn", "MS-06", "BUG-79", "SD-16")
+def run_step_fn(original, self, *args, **kwargs):
+    try:
+        return run(original, self, *args, **kwargs)
+    except StopIteration:
+        self.step_fn_stopped = True
+        raise
 
 
 @instead_of(ms._MonitoredSession, "run", "MS-06", "BUG-79")
@@ -133,8 +206,10 @@ def hook_stopped(session):
     return coordinated is not None and coordinated._sess is not None and coordinated._sess._should_stop
 
 
-@instead_of(ms._MonitoredSession, "should_stop", "MS-06", "MS-43", "WS-19")
+@instead_of(ms._MonitoredSession, "should_stop", "MS-06", "MS-43", "SD-16", "WS-19")
 def should_stop(original, self):
+    if getattr(self, "step_fn_stopped", False) and differs("SD-16"):
+        return True
     if failure_of(self) and differs("MS-06"):
         return True
     if hook_stopped(self) and differs("WS-19"):

@@ -39,9 +39,9 @@ belay_code code_named(const char *name) {
 
 /* ---- calls ---- */
 
-static const verb *const all_verbs[] = {graph_verbs,   session_verbs,  saver_verbs,
-                                        manager_verbs, scaffold_verbs, monitored_verbs,
-                                        fault_verbs,   file_verbs,     event_verbs};
+static const verb *const all_verbs[] = {graph_verbs,    session_verbs,   saver_verbs, manager_verbs,
+                                        scaffold_verbs, monitored_verbs, fault_verbs, file_verbs,
+                                        event_verbs,    step_fn_verbs};
 
 static verb_function find_verb(const char *name) {
     for (size_t i = 0; i < sizeof all_verbs / sizeof all_verbs[0]; i++)
@@ -56,10 +56,9 @@ static const char *verb_of(const json_t *given) {
     return json_object_iter_key(json_object_iter((json_t *)(uintptr_t)given));
 }
 
-/* Runs a call; what happens in it goes where it is collected now. */
-static json_t *record_of(world *w, const json_t *given) {
+/* Runs a call, whose error is left in `err`; what happens in it goes where it is collected now. */
+static json_t *record_with(world *w, const json_t *given, belay_error *err) {
     const char *name = verb_of(given);
-    belay_error *err = belay_error_new();
     call c = {w, name, json_object_get(given, name), given, err, NULL};
     verb_function function = find_verb(name);
     belay_code code = function ? function(&c) : NO_VERB;
@@ -71,17 +70,42 @@ static json_t *record_of(world *w, const json_t *given) {
                                "result", c.result ? c.result : json_null(), "message",
                                latin1(belay_error_message(err), strlen(belay_error_message(err))),
                                "op", belay_error_op(err));
+    return record;
+}
+
+static json_t *record_of(world *w, const json_t *given) {
+    belay_error *err = belay_error_new();
+    json_t *record = record_with(w, given, err);
     belay_error_free(err);
     return record;
 }
 
-json_t *perform(world *w, const json_t *given) {
+static json_t *perform_with(world *w, const json_t *given, belay_error *err) {
     json_t *events = json_array();
     json_t *before = collect_in(events);
-    json_t *record = record_of(w, given);
+    json_t *record = record_with(w, given, err);
     collect_in(before);
     json_object_set_new(record, "events", events);
     return record;
+}
+
+json_t *perform(world *w, const json_t *given) {
+    belay_error *err = belay_error_new();
+    json_t *record = perform_with(w, given, err);
+    belay_error_free(err);
+    return record;
+}
+
+/* A call in a callback is an event, followed by those during it. Takes the record. */
+static void tell_call(json_t *record) {
+    json_t *event;
+    size_t i;
+    happened(json_pack("[s, O, O, O]", "call", json_object_get(record, "verb"),
+                       json_object_get(record, "code"), json_object_get(record, "result")));
+    json_array_foreach(json_object_get(record, "events"), i, event) {
+        happened(json_incref(event));
+    }
+    json_decref(record);
 }
 
 belay_code run_script(world *w, const json_t *calls, int64_t time, belay_session *session,
@@ -99,17 +123,30 @@ belay_code run_script(world *w, const json_t *calls, int64_t time, belay_session
             w->depth--;
             return belay_error_set(err, code_named(failure), "the scenario says so");
         }
-        json_t *record = perform(w, given);
-        happened(json_pack("[s, O, O, O]", "call", json_object_get(record, "verb"),
-                           json_object_get(record, "code"), json_object_get(record, "result")));
-        json_t *event;
-        size_t j;
-        json_array_foreach(json_object_get(record, "events"), j, event) {
-            happened(json_incref(event));
-        }
-        json_decref(record);
+        tell_call(perform(w, given));
     }
     w->depth--;
+    return BELAY_OK;
+}
+
+belay_code run_body(world *w, const json_t *calls, int64_t attempt, const char *point,
+                    belay_step_context *context, belay_error *err) {
+    const json_t *given;
+    size_t i;
+    json_array_foreach(calls, i, given) {
+        const char *failure = text_in(given, "fail", NULL);
+        if ((int64_t)number_in(given, "time", (double)attempt) != attempt)
+            continue;
+        if (failure) {
+            happened(json_pack("[s, s, s]", "raises", point, failure));
+            return belay_error_set(err, code_named(failure), "the scenario says so");
+        }
+        put(w, BORROWED_SESSION, "i", context ? belay_step_context_session(context) : NULL);
+        tell_call(perform_with(w, given, err));
+        if (belay_error_code(err) != BELAY_OK && !is_true(given, "caught"))
+            return belay_error_code(err);
+        belay_error_clear(err);
+    }
     return BELAY_OK;
 }
 

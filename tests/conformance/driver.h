@@ -50,9 +50,11 @@ typedef struct script {
     struct world *world;
     const json_t *given; /* what the scenario says of it */
     char label[64];
-    belay_graph *graph;   /* of a hook, from begin() on */
-    belay_tensor *fed[8]; /* freed with the script */
-    void *kept;           /* the same */
+    belay_graph *graph;           /* of a hook, from begin() on */
+    belay_tensor *fed[8];         /* freed with the script */
+    void *kept;                   /* the same */
+    belay_run_metadata *metadata; /* the same; NULL: nobody asked */
+    belay_session_creator *inner; /* of a session creator */
     int64_t runs;
     json_t *times; /* point -> how often it was reached; NULL: none was */
 } script;
@@ -63,6 +65,7 @@ typedef struct world {
     script *scripts;
     belay_coordinator *coordinator; /* that hooks were given last */
     int depth;                      /* of callbacks that we are in */
+    struct running *step_fn;        /* the step function that is running; NULL: none */
     belay_error *failure; /* of the last failed run of a monitored session; NULL: it went well */
 } world;
 
@@ -84,7 +87,7 @@ typedef struct verb {
 } verb;
 
 extern const verb graph_verbs[], session_verbs[], saver_verbs[], manager_verbs[], scaffold_verbs[],
-    monitored_verbs[], fault_verbs[], file_verbs[], event_verbs[];
+    monitored_verbs[], fault_verbs[], file_verbs[], event_verbs[], step_fn_verbs[];
 
 /* ---- driver.c ---- */
 
@@ -97,6 +100,10 @@ belay_code code_named(const char *name);
  * the code that the scenario says. */
 belay_code run_script(world *w, const json_t *calls, int64_t time, belay_session *session,
                       belay_error *err);
+/* The same for a function that an error of a call ends, unless the call says `caught`; session i is
+ * that of `context`, which may be NULL. */
+belay_code run_body(world *w, const json_t *calls, int64_t attempt, const char *point,
+                    belay_step_context *context, belay_error *err);
 
 /* ---- driver_world.c ---- */
 
@@ -145,6 +152,8 @@ typedef struct hook_set {
 
 /* A call's "hooks". The caller frees them, also where this fails. */
 belay_code make_hooks(call *c, hook_set *out);
+/* A call's "creator", which asks `inner` for its sessions and owns it; without one, `inner`. */
+belay_session_creator *scripted_creator(call *c, belay_graph *graph, belay_session_creator *inner);
 void free_hooks(hook_set *hooks);
 
 /* ---- driver_faults.c ---- */
@@ -186,15 +195,36 @@ belay_tensor *literal(const json_t *given, belay_dtype dtype, belay_error *err);
 belay_code feeds_of(belay_graph *graph, const json_t *given, feed_set *out, belay_error *err);
 void feeds_free(feed_set *feeds);
 
-/* A message whose fields are all integers, such as {"timeout_in_ms": 100}. */
+/* A message, such as {"timeout_in_ms": 100}. */
 typedef struct wire_message {
-    unsigned char bytes[128];
+    unsigned char bytes[256];
     size_t size;
 } wire_message;
 
 wire_message run_options_of(const json_t *given);
+/* The same back; what is 0 or empty is not there. */
+json_t *run_options_fields_of(const void *data, size_t size);
+/* RunMetadata: step_stats, partition_graphs. */
+json_t *metadata_of(const belay_run_metadata *metadata);
 wire_message config_of(const json_t *given);
 /* Options of a session from "target" and "config"; `config` must live as long. */
 belay_session_options session_options_of(const json_t *given, wire_message *config);
+
+/* ---- driver_monitored.c ---- */
+
+/* A step as a call describes it. */
+typedef struct given_step {
+    belay_step *step;
+    feed_set feeds;
+    name_list fetches;
+    belay_run_metadata *metadata; /* NULL: not asked for */
+} given_step;
+
+belay_code given_step_make(call *c, belay_monitored_session *session, given_step *out);
+/* Runs it once, by a step function's context or, where that is NULL, as such; adds values to the
+ * list, or frees it where it fails. */
+belay_code given_step_run(call *c, const given_step *given, belay_step_context *context,
+                          json_t *values);
+void given_step_free(given_step *given);
 
 #endif

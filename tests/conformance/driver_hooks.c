@@ -102,12 +102,40 @@ static belay_code ask(script *s, belay_run_context *run, belay_error *err) {
     return code;
 }
 
+/* With the hook's "options"; where it "tells" what the run had, metadata are collected. */
+static belay_code ask_options(script *s, belay_run_context *run, belay_error *err) {
+    belay_run_options options = BELAY_RUN_OPTIONS_INIT;
+    wire_message message = {{0}, 0};
+    if (!has(s->given, "options_at") || stops(s, "options_at"))
+        message = run_options_of(json_object_get(s->given, "options"));
+    if (message.size == 0 && !is_true(s->given, "tells"))
+        return BELAY_OK;
+    if (is_true(s->given, "tells") && !s->metadata)
+        s->metadata = belay_run_metadata_new(err);
+    options.metadata = s->metadata;
+    options.run_options = message.size ? message.bytes : NULL;
+    options.run_options_size = message.size;
+    return belay_run_context_merge_options(run, &options, err);
+}
+
+static void tell_options(const script *s, const belay_run_context *run) {
+    char label[96];
+    size_t size = 0;
+    const void *data = belay_run_context_run_options(run, &size);
+    json_t *told = metadata_of(s->metadata);
+    json_object_set_new(told, "options", run_options_fields_of(data, size));
+    snprintf(label, sizeof label, "%s.ran_with", s->label);
+    happened_text(label, told);
+}
+
 static belay_code before_run(void *self, belay_run_context *run, belay_error *err) {
     script *s = self;
     s->runs++;
     belay_code code = at(s, "before_run", belay_run_context_session(run), NULL, err);
     if (code == BELAY_OK && stops(s, "stop_before"))
         belay_run_context_request_stop(run);
+    if (code == BELAY_OK)
+        code = ask_options(s, run, err);
     return code == BELAY_OK ? ask(s, run, err) : code;
 }
 
@@ -116,6 +144,8 @@ static belay_code after_run(void *self, belay_run_context *run, belay_error *err
     json_t *values = json_array();
     for (size_t i = 0; belay_run_context_value(run, i); i++)
         json_array_append_new(values, text_of(belay_run_context_value(run, i)));
+    if (is_true(s->given, "tells"))
+        tell_options(s, run);
     belay_code code = at(s, "after_run", belay_run_context_session(run), values, err);
     if (code == BELAY_OK && stops(s, "stop_at"))
         belay_run_context_request_stop(run);
@@ -134,6 +164,38 @@ static const belay_hook_vtable scripted = {
     .after_run = after_run,
     .end = end_hook,
 };
+
+/* ---- scripted session creators ---- */
+
+static belay_session *create_session(void *self, uint32_t *out_restored, belay_error *err) {
+    script *s = self;
+    s->runs++;
+    if (at(s, "create_session", NULL, NULL, err) != BELAY_OK)
+        return NULL;
+    belay_session *session = belay_session_creator_create_session(s->inner, out_restored, err);
+    if (session && at(s, "created", session, NULL, err) != BELAY_OK) {
+        belay_session_free(session);
+        return NULL;
+    }
+    return session;
+}
+
+static void destroy_creator(void *self) {
+    script *s = self;
+    belay_session_creator_free(s->inner);
+    s->inner = NULL;
+}
+
+belay_session_creator *scripted_creator(call *c, belay_graph *graph, belay_session_creator *inner) {
+    static const belay_session_creator_vtable scripted_creation = {sizeof scripted_creation,
+                                                                   create_session, destroy_creator};
+    const json_t *given = json_object_get(c->all, "creator");
+    if (!inner || !given)
+        return inner;
+    script *s = script_new(c->world, given, text_in(given, "hook", ""));
+    s->inner = inner;
+    return belay_session_creator_new(graph, &scripted_creation, s, c->err);
+}
 
 /* ---- scripted listeners ---- */
 

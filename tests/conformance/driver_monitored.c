@@ -10,6 +10,7 @@
 static belay_monitored_session *open_with(call *c, belay_graph *graph,
                                           belay_session_creator *creator, hook_set *hooks) {
     belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    creator = scripted_creator(c, graph, creator);
     options.creator = creator;
     options.hooks = hooks->of;
     options.hook_count = hooks->count;
@@ -107,45 +108,70 @@ static belay_code open_monitored(call *c) {
 
 /* ---- steps ---- */
 
-static belay_code run_step(call *c, belay_step *step, const feed_set *feeds, size_t fetch_count) {
+static belay_code set_options(call *c, given_step *step) {
+    belay_run_options options = BELAY_RUN_OPTIONS_INIT;
+    wire_message message = run_options_of(json_object_get(c->all, "options"));
+    options.run_options = message.size ? message.bytes : NULL;
+    options.run_options_size = message.size;
+    if (is_true(c->all, "metadata"))
+        step->metadata = belay_run_metadata_new(c->err);
+    options.metadata = step->metadata;
+    return message.size || options.metadata
+               ? belay_step_set_run_options(step->step, &options, c->err)
+               : BELAY_OK;
+}
+
+belay_code given_step_make(call *c, belay_monitored_session *session, given_step *out) {
+    name_list targets = names_of(c->main);
+    *out = (given_step){.fetches = names_of(json_object_get(c->all, "fetch"))};
+    if (feeds_of(belay_monitored_session_graph(session), json_object_get(c->all, "feed"),
+                 &out->feeds, c->err) == BELAY_OK)
+        out->step =
+            belay_step_prepare(session, out->feeds.names.of, out->fetches.of, targets.of, c->err);
+    return out->step ? set_options(c, out) : belay_error_code(c->err);
+}
+
+belay_code given_step_run(call *c, const given_step *given, belay_step_context *context,
+                          json_t *values) {
     belay_tensor *outputs[NAMES_MOST] = {NULL};
-    belay_code code = belay_step_run(step, feeds->tensors, outputs, c->err);
-    json_t *values = json_array();
-    for (size_t i = 0; i < fetch_count; i++) {
+    belay_code code = context ? belay_step_context_run_with_hooks(
+                                    context, given->step, given->feeds.tensors, outputs, c->err)
+                              : belay_step_run(given->step, given->feeds.tensors, outputs, c->err);
+    for (size_t i = 0; i < given->fetches.count; i++) {
         json_array_append_new(values, text_of(outputs[i]));
         belay_tensor_free(outputs[i]);
     }
-    if (code == BELAY_OK)
-        json_array_append_new(c->result, values);
-    else
+    if (code == BELAY_OK && given->metadata)
+        happened_text("metadata", metadata_of(given->metadata));
+    if (code != BELAY_OK)
         json_decref(values);
     return code;
 }
 
+void given_step_free(given_step *given) {
+    if (given->metadata)
+        belay_step_set_run_options(given->step, NULL, NULL);
+    belay_run_metadata_free(given->metadata);
+    feeds_free(&given->feeds);
+}
+
 static belay_code train(call *c) {
     belay_monitored_session *session = get(c, MONITORED, text_in(c->all, "on", "t"));
-    name_list targets = names_of(c->main), fetches = names_of(json_object_get(c->all, "fetch"));
     int64_t times = (int64_t)number_in(c->all, "times", 1);
-    feed_set feeds;
+    given_step step;
     if (!session)
         return NO_OBJECT;
-    belay_code code = feeds_of(belay_monitored_session_graph(session),
-                               json_object_get(c->all, "feed"), &feeds, c->err);
-    belay_step *step = code == BELAY_OK ? belay_step_prepare(session, feeds.names.of, fetches.of,
-                                                             targets.of, c->err)
-                                        : NULL;
-    code = belay_error_code(c->err);
+    belay_code code = given_step_make(c, session, &step);
     c->result = json_array();
-    for (int64_t i = 0; step && code == BELAY_OK && i < times; i++) {
+    for (int64_t i = 0; code == BELAY_OK && i < times; i++) {
         if (belay_monitored_session_should_stop(session) && !is_true(c->all, "even_if_stopped"))
             break;
-        code = run_step(c, step, &feeds, fetches.count);
+        json_t *values = json_array();
+        code = given_step_run(c, &step, NULL, values);
+        if (code == BELAY_OK)
+            json_array_append_new(c->result, values);
     }
-    feeds_free(&feeds);
-    if (code != BELAY_OK) {
-        json_decref(c->result);
-        c->result = NULL;
-    }
+    given_step_free(&step);
     return code;
 }
 

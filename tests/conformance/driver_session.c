@@ -2,7 +2,6 @@
 #include "driver.h"
 
 #include "base/error.h"
-#include "wire/cursor.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -41,22 +40,10 @@ static json_t *texts_of(belay_tensor **outputs, size_t count, belay_code code) {
     return texts;
 }
 
-/* 1 where a message has a field of this number. */
-static int has_field(const unsigned char *data, size_t size, unsigned number) {
-    bly_cursor cursor = bly_cursor_over(data, size);
-    bly_field field;
-    while (bly_cursor_next(&cursor, &field))
-        if (field.number == number && field.size > 0)
-            return 1;
-    return 0;
-}
-
-/* RunMetadata: step_stats, partition_graphs. */
 static json_t *with_metadata(json_t *values, const belay_run_metadata *metadata) {
-    size_t size;
-    const void *data = belay_run_metadata_data(metadata, &size);
-    return json_pack("{s:o, s:b, s:b}", "values", values, "step_stats", has_field(data, size, 1),
-                     "partition_graphs", has_field(data, size, 3));
+    json_t *both = metadata_of(metadata);
+    json_object_set_new(both, "values", values);
+    return both;
 }
 
 /* Takes what a run gave; what the caller still shows are none of them. */

@@ -1,6 +1,8 @@
 /* Between the JSON of scenarios and traces, and tensors, names and messages. */
 #include "driver.h"
 
+#include "wire/cursor.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -360,19 +362,34 @@ void feeds_free(feed_set *feeds) {
 
 /* ---- messages ---- */
 
-static const struct field {
+typedef struct field {
     const char *name;
     unsigned number;
-} run_options_fields[] = {{"trace_level", 1},
-                          {"timeout_in_ms", 2},
-                          {"inter_op_thread_pool", 3},
-                          {"output_partition_graphs", 5},
-                          {NULL, 0}},
-  config_fields[] = {{"intra_op_parallelism_threads", 2},
-                     {"inter_op_parallelism_threads", 5},
-                     {"allow_soft_placement", 7},
-                     {"operation_timeout_in_ms", 11},
-                     {NULL, 0}};
+    const struct field *message; /* NULL: a number, or a text where it is written as one */
+    int is_repeated;
+} field;
+
+static const field watch_fields[] = {{"node_name", 1, NULL, 0}, {"output_slot", 2, NULL, 0}, {0}},
+                   debug_fields[] = {{"debug_tensor_watch_opts", 4, watch_fields, 1},
+                                     {"global_step", 10, NULL, 0},
+                                     {"reset_disk_byte_usage", 11, NULL, 0},
+                                     {0}},
+                   experimental_fields[] = {{"collective_graph_key", 1, NULL, 0},
+                                            {"use_run_handler_pool", 2, NULL, 0},
+                                            {0}},
+                   run_options_fields[] = {{"trace_level", 1, NULL, 0},
+                                           {"timeout_in_ms", 2, NULL, 0},
+                                           {"inter_op_thread_pool", 3, NULL, 0},
+                                           {"output_partition_graphs", 5, NULL, 0},
+                                           {"debug_options", 6, debug_fields, 0},
+                                           {"report_tensor_allocations_upon_oom", 7, NULL, 0},
+                                           {"experimental", 8, experimental_fields, 0},
+                                           {0}},
+                   config_fields[] = {{"intra_op_parallelism_threads", 2, NULL, 0},
+                                      {"inter_op_parallelism_threads", 5, NULL, 0},
+                                      {"allow_soft_placement", 7, NULL, 0},
+                                      {"operation_timeout_in_ms", 11, NULL, 0},
+                                      {0}};
 
 static void put_varint(wire_message *message, uint64_t value) {
     for (; value > 0x7f; value >>= 7)
@@ -380,19 +397,100 @@ static void put_varint(wire_message *message, uint64_t value) {
     message->bytes[message->size++] = (unsigned char)value;
 }
 
-static wire_message pack(const json_t *given, const struct field *fields) {
+static void put_bytes(wire_message *message, const void *data, size_t size) {
+    put_varint(message, size);
+    memcpy(message->bytes + message->size, data, size);
+    message->size += size;
+}
+
+static wire_message pack(const json_t *given, const field *fields);
+
+static void put_field(wire_message *message, const field *f, const json_t *value) {
+    const json_t *item;
+    size_t i;
+    if (json_is_array(value)) {
+        json_array_foreach(value, i, item) {
+            put_field(message, f, item);
+        }
+        return;
+    }
+    int is_number = !f->message && !json_is_string(value);
+    put_varint(message, (uint64_t)f->number << 3 | (is_number ? 0 : 2));
+    if (f->message) {
+        wire_message inner = pack(value, f->message);
+        put_bytes(message, inner.bytes, inner.size);
+    } else if (is_number) {
+        put_varint(message, json_is_true(value) ? 1 : (uint64_t)integer_of(value));
+    } else {
+        put_bytes(message, json_string_value(value), json_string_length(value));
+    }
+}
+
+static wire_message pack(const json_t *given, const field *fields) {
     wire_message message = {{0}, 0};
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)given, name, value) {
-        for (const struct field *f = fields; f->name; f++) {
-            if (strcmp(f->name, name) != 0)
-                continue;
-            put_varint(&message, (uint64_t)f->number << 3);
-            put_varint(&message, (uint64_t)integer_of(value));
-        }
+        for (const field *f = fields; f->name; f++)
+            if (strcmp(f->name, name) == 0)
+                put_field(&message, f, value);
     }
     return message;
+}
+
+static const field *field_numbered(const field *fields, unsigned number) {
+    while (fields->name && fields->number != number)
+        fields++;
+    return fields->name ? fields : NULL;
+}
+
+static json_t *unpack(const void *data, size_t size, const field *fields) {
+    bly_cursor cursor = bly_cursor_over(data, size);
+    bly_field found;
+    json_t *made = json_object();
+    while (bly_cursor_next(&cursor, &found)) {
+        const field *f = field_numbered(fields, found.number);
+        char unknown[32];
+        snprintf(unknown, sizeof unknown, "%u", found.number);
+        json_t *value = f && f->message   ? unpack(found.data, found.size, f->message)
+                        : found.type == 2 ? latin1((const char *)found.data, found.size)
+                                          : json_integer((json_int_t)found.value);
+        if (f && f->is_repeated) {
+            if (!has(made, f->name))
+                json_object_set_new(made, f->name, json_array());
+            json_array_append_new(json_object_get(made, f->name), value);
+        } else if (json_is_object(value) && has(made, f->name)) {
+            json_object_update(json_object_get(made, f->name), value); /* as messages are merged */
+            json_decref(value);
+        } else if (json_is_object(value) ? json_object_size(value) > 0
+                                         : found.type == 2 || found.value != 0) {
+            json_object_set_new(made, f ? f->name : unknown, value);
+        } else {
+            json_decref(value);
+        }
+    }
+    return made;
+}
+
+json_t *run_options_fields_of(const void *data, size_t size) {
+    return unpack(data, size, run_options_fields);
+}
+
+/* 1 where a message has a field of this number. */
+static int has_field(const void *data, size_t size, unsigned number) {
+    bly_cursor cursor = bly_cursor_over(data, size);
+    bly_field found;
+    while (bly_cursor_next(&cursor, &found))
+        if (found.number == number && found.size > 0)
+            return 1;
+    return 0;
+}
+
+json_t *metadata_of(const belay_run_metadata *metadata) {
+    size_t size;
+    const void *data = belay_run_metadata_data(metadata, &size);
+    return json_pack("{s:b, s:b}", "step_stats", has_field(data, size, 1), "partition_graphs",
+                     has_field(data, size, 3));
 }
 
 wire_message run_options_of(const json_t *given) {

@@ -120,6 +120,7 @@ void free_all(world *w) {
             belay_tensor_free(s->fed[i]);
         json_decref(s->times);
         free(s->kept);
+        belay_run_metadata_free(s->metadata);
         free(s);
     }
     belay_error_free(w->failure);

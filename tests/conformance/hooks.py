@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow.python.training import basic_session_run_hooks, evaluation
 
-from values import feeds_of, listed, raise_code, text_of
+from values import feeds_of, fields_of, listed, metadata_of, raise_code, run_options_of, text_of
 
 tf1 = tf.compat.v1
 
@@ -50,17 +50,36 @@ class ScriptedHook(tf1.train.SessionRunHook):
             run_context.request_stop()
         given = self.script.given
         fetches, feeds = listed(given.get("fetch")), feeds_of(self.graph, given.get("feed"))
-        if not fetches and not feeds:
+        asks = "options_at" not in given or self.script.stops("options_at")
+        options = run_options_of(given.get("options")) if asks else None
+        if not fetches and not feeds and options is None:
             return None
-        return tf1.train.SessionRunArgs([self.graph.get_tensor_by_name(f) for f in fetches], feeds)
+        return tf1.train.SessionRunArgs([self.graph.get_tensor_by_name(f) for f in fetches], feeds, options)
 
     def after_run(self, run_context, run_values):
+        if self.script.given.get("tells"):
+            told = {"options": fields_of(run_values.options), **metadata_of(run_values.run_metadata)}
+            self.script.world.events.append([f"{self.script.name}.ran_with", told])
         self.script.at("after_run", run_context.session, [text_of(v) for v in run_values.results or []])
         if self.script.stops("stop_at"):
             run_context.request_stop()
 
     def end(self, session):
         self.script.at("end", session)
+
+
+class ScriptedCreator(tf1.train.SessionCreator):
+    """Asks another creator for its sessions, at the points `create_session` and `created`."""
+
+    def __init__(self, world, given, inner):
+        self.script, self.inner = Script(world, given), inner
+
+    def create_session(self):
+        self.script.runs += 1
+        self.script.at("create_session")
+        session = self.inner.create_session()
+        self.script.at("created", session)
+        return session
 
 
 class ScriptedListener(tf1.train.CheckpointSaverListener):

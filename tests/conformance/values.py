@@ -146,3 +146,18 @@ def config_of(given):
 
 def run_options_of(given):
     return None if given is None else tf1.RunOptions(**given)
+
+
+def fields_of(message):
+    """A message as a scenario writes it; what is 0 or empty is not there."""
+    fields = {}
+    for field, value in message.ListFields():
+        many = value if field.is_repeated else [value]
+        texts = [fields_of(v) if field.message_type else v if isinstance(v, str) else int(v) for v in many]
+        if field.is_repeated or texts[0]:
+            fields[field.name] = texts if field.is_repeated else texts[0]
+    return fields
+
+
+def metadata_of(metadata):
+    return {"step_stats": bool(metadata.step_stats.dev_stats), "partition_graphs": bool(metadata.partition_graphs)}

@@ -6,8 +6,8 @@ import sys
 import tensorflow as tf
 
 import as_if
-from hooks import hooks_of
-from values import NoObject, config_of, feeds_of, listed, text_of
+from hooks import ScriptedCreator, hooks_of
+from values import NoObject, config_of, feeds_of, listed, metadata_of, run_options_of, text_of
 from world import verb
 
 tf1 = tf.compat.v1
@@ -43,6 +43,8 @@ def monitored(w, name, call):
             creator = tf1.train.ChiefSessionCreator(
                 made, call.get("target", ""), config_of(call.get("config")), call.get("checkpoint_dir")
             )
+            if "creator" in call:
+                creator = ScriptedCreator(w, call["creator"], creator)
             session = tf1.train.MonitoredSession(creator, **options)
     w.put("monitored", name, session)
 
@@ -62,14 +64,79 @@ def train(w, targets, call):
     fetches = listed(call.get("fetch"))
     result = []
     feeds = feeds_of(session.graph, call.get("feed"))
+    options = run_options_of(call.get("options"))
+    metadata = tf1.RunMetadata() if call.get("metadata") else None
     for _ in range(call.get("times", 1)):
         with failing(w, name), session.graph.as_default():  # in which a new session is made
             if session.should_stop() and not call.get("even_if_stopped"):
                 break
-            values = session.run(fetches + listed(targets), feeds)
+            values = session.run(fetches + listed(targets), feeds, options, metadata)
+        if metadata is not None:
+            w.events.append(["metadata", metadata_of(metadata)])
         w.failures.pop(name, None)
         result.append([text_of(v) for v in values[: len(fetches)]])
     return result
+
+
+@verb
+def step_fn(w, calls, call):
+    """A step function of these calls; session i is the context's, and `time` counts how often it was called."""
+    name = call.get("on", "t")
+    session = monitored_session(w, name)
+    times = []
+
+    def function(step_context):
+        times.append(1)
+        w.events.append(["step_fn", len(times)])
+        w.step_contexts.append((name, step_context))
+        try:
+            w.body(calls, len(times), "step_fn", lambda: step_context.session)
+        finally:
+            w.step_contexts.pop()
+
+    with failing(w, name), session.graph.as_default():
+        session.run_step_fn(function)
+    w.failures.pop(name, None)
+
+
+@verb
+def run_with_hooks(w, targets, call):
+    """In a step function: one step, without recovering."""
+    name, context = w.step_contexts[-1]
+    fetches, session = listed(call.get("fetch")), monitored_session(w, name)
+    metadata = tf1.RunMetadata() if call.get("metadata") else None
+    with session.graph.as_default():
+        values = context.run_with_hooks(
+            fetches + listed(targets),
+            feeds_of(session.graph, call.get("feed")),
+            options=run_options_of(call.get("options")),
+            run_metadata=metadata,
+        )
+    if metadata is not None:
+        w.events.append(["metadata", metadata_of(metadata)])
+    return [text_of(v) for v in values[: len(fetches)]]
+
+
+@verb
+def stop_from_step_fn(w, _, call):
+    w.step_contexts[-1][1].request_stop()
+
+
+@verb
+def scope(w, name, call):
+    """A with-block of these calls."""
+    session = monitored_session(w, name)
+    failure = None, None, None
+    try:
+        w.body(call["calls"], 1, "scope")
+    except BaseException:
+        failure = sys.exc_info()
+    w.failures.pop(name, None)
+    w.objects["monitored", name] = None
+    try:
+        leave_with(failure, session)
+    finally:
+        w.coordinator = None
 
 
 @contextlib.contextmanager
@@ -116,7 +183,10 @@ def leave(w, name, session):
     failure = w.failures.pop(name, None)
     if failure is None and as_if.failure_of(session) is not None:  # should_stop kept it
         failure = type(session.failure), session.failure, None
-    failure = failure or (None, None, None)
+    leave_with(failure or (None, None, None), session)
+
+
+def leave_with(failure, session):
     try:
         swallowed = session.__exit__(*failure)
     except BaseException:

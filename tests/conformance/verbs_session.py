@@ -4,7 +4,7 @@ import time
 
 import tensorflow as tf
 
-from values import config_of, feeds_of, listed, run_options_of, text_of
+from values import config_of, feeds_of, listed, metadata_of, run_options_of, text_of
 from verbs_graph import usable_step
 from world import verb
 
@@ -42,8 +42,7 @@ def run(w, targets, call):
     result = [text_of(v) for v in values[: len(fetches)]]
     if metadata is None:
         return result
-    return {"values": result, "step_stats": bool(metadata.step_stats.dev_stats),
-            "partition_graphs": bool(metadata.partition_graphs)}
+    return {"values": result, **metadata_of(metadata)}
 
 
 @verb

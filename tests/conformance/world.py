@@ -27,6 +27,8 @@ class World:
         self.metas = {}  # graph's name -> its MetaGraphDef
         self.names = {}  # graph's name -> names of the ops that it was loaded with
         self.failures = {}  # monitored session's name -> exc_info of the run that failed
+        self.raised = None  # by the last call that was performed
+        self.step_contexts = []  # of step functions that are running: (session's name, context)
         self.coordinator = None  # that hooks were given last
         self.depth = 0  # of callbacks that we are in
 
@@ -52,6 +54,7 @@ class World:
     def perform(self, call):
         """Runs one call and gives its part of the trace."""
         outer, self.events = self.events, []
+        raised = None
         name = next(iter(call))
         record = {"verb": name, "code": "OK", "result": None, "message": "", "op": ""}
         try:
@@ -62,6 +65,7 @@ class World:
         except BaseException as error:  # whatever a library raises is what is compared
             if isinstance(error, (KeyboardInterrupt, NotImplementedError)):
                 raise
+            raised = error
             record["code"] = code_of(error)
             record["message"] = str(error)
             if getattr(error, "op", None) is not None:
@@ -69,6 +73,7 @@ class World:
             if record["code"].startswith("PYTHON"):
                 record["traceback"] = traceback.format_exc()
         record["events"], self.events = self.events, outer
+        self.raised = raised
         return record
 
     def script(self, calls, session):
@@ -85,6 +90,21 @@ class World:
                 self.events.extend(record["events"])
         finally:
             self.depth -= 1
+
+    def body(self, calls, attempt, point, session=lambda: None):
+        """Calls of a function that an error of a call ends, unless it is `caught`."""
+        for call in calls:
+            if call.get("time", attempt) != attempt:
+                continue
+            if "fail" in call:
+                self.events.append(["raises", point, call["fail"]])
+                raise_code(call["fail"])
+            self.put("session", "i", session())
+            record = self.perform(call)
+            self.events.append(["call", record["verb"], record["code"], record["result"]])
+            self.events.extend(record["events"])
+            if self.raised is not None and not call.get("caught"):
+                raise self.raised
 
     def close(self):
         for (kind, _), value in self.objects.items():
