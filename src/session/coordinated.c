@@ -12,10 +12,6 @@
 /* A session that has lost a task of its cluster: its master may look for that until it is back. */
 #define LOST_CLOSE_SECS 1.0
 
-static int is_preemption(belay_code code) {
-    return code == BELAY_ABORTED || code == BELAY_UNAVAILABLE;
-}
-
 belay_code bly_coordinated_open(bly_coordinated *coordinated, bly_hooked *hooked,
                                 belay_session *session, double grace_secs, belay_error *err) {
     static const belay_code no_clean_codes[] = {BELAY_OK}; /* CO-02: the empty set */
@@ -48,11 +44,11 @@ belay_code bly_coordinated_run(bly_coordinated *coordinated, belay_step *step,
                                int without_hooks, belay_error *err) {
     belay_code code =
         bly_hooked_run(coordinated->hooked, step, inputs, outputs, without_hooks, err);
-    if (code == BELAY_OK || is_preemption(code))
+    if (code == BELAY_OK || bly_is_preemption(code))
         return code;
     /* WS-12: a task went away, and this is only what it looked like from here. */
     BLY_LOCAL_ERROR(reported);
-    if (is_preemption(bly_coordinated_error(coordinated, &reported))) {
+    if (bly_is_preemption(bly_coordinated_error(coordinated, &reported))) {
         bly_error_copy(err, &reported);
         return reported.code;
     }
@@ -69,7 +65,7 @@ static void release_session(void *self) {
 belay_code bly_coordinated_close(bly_coordinated *coordinated, belay_code cause, belay_error *err) {
     belay_code code = BELAY_OK;
     coordinated->close_secs = coordinated->grace_secs;
-    if (is_preemption(cause) &&
+    if (bly_is_preemption(cause) &&
         (coordinated->grace_secs > LOST_CLOSE_SECS || coordinated->grace_secs == BELAY_FOREVER))
         coordinated->close_secs = LOST_CLOSE_SECS;
     if (coordinated->coordinator) {

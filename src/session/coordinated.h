@@ -6,6 +6,17 @@
 
 #include <belay/coordinator.h>
 
+/* ST-07: what a new session may help against. */
+static inline int bly_is_preemption(belay_code code) {
+    return code == BELAY_ABORTED || code == BELAY_UNAVAILABLE;
+}
+
+/* ST-08, BUG-04: the end of the input is no failure, whether a step or a helper thread ran into it;
+ * nor is a stop. */
+static inline int bly_is_clean_end(belay_code code) {
+    return code == BELAY_OK || code == BELAY_OUT_OF_RANGE || code == BELAY_STOPPED;
+}
+
 typedef struct bly_coordinated {
     bly_hooked *hooked;
     belay_session *session; /* NULL: closed */

@@ -186,12 +186,6 @@ belay_coordinator *belay_monitored_session_coordinator(belay_monitored_session *
     return session && session->is_open ? session->coordinated.coordinator : NULL;
 }
 
-/* ST-08, BUG-04: the end of the input is no failure, whether a step or a helper thread ran into it.
- */
-static int is_clean_end(belay_code code) {
-    return code == BELAY_OK || code == BELAY_OUT_OF_RANGE || code == BELAY_STOPPED;
-}
-
 /* ---- why it ended ---- */
 
 /* What a helper thread's stop was about. */
@@ -229,7 +223,7 @@ belay_end_reason belay_monitored_session_end_reason(belay_monitored_session *ses
     } else if (session->step_fn_stopped) {
         reason = BELAY_END_STEP_FN;
         snprintf(text, room, "a step function asked to stop");
-    } else if (!is_clean_end(failure->code) && !session->failed_to_prepare) {
+    } else if (!bly_is_clean_end(failure->code) && !session->failed_to_prepare) {
         reason = BELAY_END_FAILURE;
         snprintf(text, room, "a step failed: %s", failure->message);
     } else if (atomic_load(&session->stop_requested)) {
@@ -257,7 +251,7 @@ belay_code belay_monitored_session_close(belay_monitored_session *session, belay
     BLY_LOCAL_ERROR(result);
     BLY_LOCAL_ERROR(ending);
     BLY_LOCAL_ERROR(closing);
-    if (!is_clean_end(session->failure.code))
+    if (!bly_is_clean_end(session->failure.code))
         bly_error_copy(&result, &session->failure);
     /* MS-11; BUG-76, BUG-77: hooks are never given a session that was not handed out, or a dead
      * one. */
@@ -265,7 +259,7 @@ belay_code belay_monitored_session_close(belay_monitored_session *session, belay
         bly_hooked_end(&session->hooked, &ending);
     bly_coordinated_close(&session->coordinated, session->failure.code, &closing);
     bly_error_chain(&result, &ending);
-    if (!is_clean_end(closing.code))
+    if (!bly_is_clean_end(closing.code))
         bly_error_chain(&result, &closing); /* BUG-02, BUG-03 */
     free_session(session);
     if (result.code != BELAY_OK)

@@ -10,10 +10,6 @@
 
 #define LONGEST_PAUSE_SECS 30.0
 
-static int is_preemption(belay_code code) {
-    return code == BELAY_ABORTED || code == BELAY_UNAVAILABLE;
-}
-
 /* `deadline_us` is that of reaching the master. */
 static belay_code create_once(belay_monitored_session *session, int64_t deadline_us,
                               belay_error *err) {
@@ -54,7 +50,7 @@ belay_code bly_recovery_create(belay_monitored_session *session, belay_error *er
     for (int attempt = 1;; attempt++) {
         BLY_LOCAL_ERROR(mine);
         belay_code code = create_once(session, backoff.deadline_us, &mine);
-        if (!is_preemption(code)) {
+        if (!bly_is_preemption(code)) {
             if (code != BELAY_OK)
                 bly_error_copy(err, &mine);
             return code;
@@ -101,14 +97,14 @@ static belay_code make_anew(belay_monitored_session *session, int repeats, belay
 static belay_code recover(belay_monitored_session *session, const belay_error *cause, int repeats,
                           belay_error *err) {
     bly_warn("an error was raised, which %s; the session is closed and made anew: %s",
-             is_preemption(cause->code)
+             bly_is_preemption(cause->code)
                  ? "may be due to a preemption of a connected worker or parameter server"
                  : "a hook wants to recover from",
              cause->message);
     BLY_LOCAL_ERROR(closing);
     session->is_open = 0;
     belay_code code = bly_coordinated_close(&session->coordinated, cause->code, &closing);
-    if (code != BELAY_OK && !is_preemption(code)) {
+    if (code != BELAY_OK && !bly_is_preemption(code)) {
         bly_error_copy(err, &closing);
         return code;
     }
@@ -125,7 +121,8 @@ static belay_code recover(belay_monitored_session *session, const belay_error *c
 
 int bly_recovery_after_helper(belay_monitored_session *session) {
     BLY_LOCAL_ERROR(cause);
-    if (!session->recovers || !is_preemption(bly_coordinated_error(&session->coordinated, &cause)))
+    if (!session->recovers ||
+        !bly_is_preemption(bly_coordinated_error(&session->coordinated, &cause)))
         return 0;
     return recover(session, &cause, 0, &session->failure) == BELAY_OK;
 }
@@ -145,17 +142,13 @@ static int may_repeat(belay_monitored_session *session, bly_backoff *backoff, in
     return result == BLY_BACKOFF_AGAIN;
 }
 
-static int is_end(belay_code code) {
-    return code == BELAY_OK || code == BELAY_OUT_OF_RANGE || code == BELAY_STOPPED;
-}
-
 /* What becomes of session->failure: 1 where the session is to be recovered and the body repeated.
  * Hooks are asked first; what they say of nothing is recovered from where it may be a preemption.
  */
 static int wants_recovery(belay_monitored_session *session, belay_code *code) {
     belay_error *failure = &session->failure;
     belay_reaction reaction = BELAY_REACTION_KEEP;
-    if (!is_end(*code))
+    if (!bly_is_clean_end(*code))
         reaction = bly_hooked_react(&session->hooked, failure);
     if (reaction == BELAY_REACTION_SWALLOW) {
         bly_warn("a hook lets an error go: %s", failure->message);
@@ -174,7 +167,7 @@ static int wants_recovery(belay_monitored_session *session, belay_code *code) {
         return 0;
     }
     return session->recovers && session->is_open &&
-           (reaction == BELAY_REACTION_RECOVER || is_preemption(*code));
+           (reaction == BELAY_REACTION_RECOVER || bly_is_preemption(*code));
 }
 
 belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body, void *self,
@@ -183,7 +176,7 @@ belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body,
     belay_error *failure = &session->failure;
     int wants_stop = 0;
     /* BUG-79: what ended the last recovery for good stays the session's error. */
-    if (!session->is_open && failure->code != BELAY_OK && !is_preemption(failure->code)) {
+    if (!session->is_open && failure->code != BELAY_OK && !bly_is_preemption(failure->code)) {
         bly_error_copy(err, failure);
         return failure->code;
     }
