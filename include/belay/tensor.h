@@ -89,6 +89,25 @@ BELAY_API belay_tensor *belay_tensor_new_strings(const char *const *strings, con
                                                  const int64_t *dims, uint32_t rank,
                                                  belay_error *err);
 
+/**
+ * Makes a tensor of another type with the same values, for a feed that wants that type: a run takes
+ * a tensor of the very type that the graph says, and converts nothing (SE-26).
+ *
+ * Integers and bools stay exactly what they are, in real types too, and so do real numbers that
+ * become integers; a real number that becomes one of fewer digits is rounded to the nearest. The
+ * same type gives a copy, whatever the type.
+ *
+ * @param tensor Borrowed. NULL with a filled `err`: returns NULL.
+ * @param dtype  An integer type of 8 to 64 bits, BELAY_BOOL, BELAY_HALF, BELAY_BFLOAT16,
+ *               BELAY_FLOAT or BELAY_DOUBLE, as that of `tensor`; or that of `tensor`.
+ * @param err    Filled on error. May be NULL.
+ * @return a tensor that the caller frees with belay_tensor_free(), or NULL: BELAY_INVALID_ARGUMENT:
+ * an element does not survive (the message says which), or there is no way between these types;
+ * BELAY_RESOURCE_EXHAUSTED.
+ */
+BELAY_API belay_tensor *belay_tensor_convert(const belay_tensor *tensor, belay_dtype dtype,
+                                             belay_error *err);
+
 /** Frees a tensor. NULL is fine. */
 BELAY_API void belay_tensor_free(belay_tensor *tensor);
 

@@ -164,6 +164,8 @@ static belay_code wrong_input(const bly_feed *feed, const belay_tensor *tensor, 
         dims[i] = belay_tensor_dim(tensor, i);
     bly_buf_printf(&text, ", and was fed %s of ", belay_dtype_name(belay_tensor_dtype(tensor)));
     put_shape(&text, (int)rank, dims);
+    if (belay_tensor_dtype(tensor) != feed->dtype % 100)
+        bly_buf_puts(&text, " (belay_tensor_convert() makes the one of the other)");
     belay_code code = bly_fail(err, BELAY_INVALID_ARGUMENT, "%s", bly_buf_text(&text));
     bly_buf_free(&text);
     return code;

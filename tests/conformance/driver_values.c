@@ -327,6 +327,11 @@ static belay_code add_feed(belay_graph *graph, const char *name, const json_t *v
     int64_t dims[1];
     belay_graph_tensor_info(graph, name, &dtype, &rank, dims, 0);
     belay_tensor *tensor = literal(value, dtype, err);
+    if (tensor && belay_tensor_dtype(tensor) != dtype) { /* what Python does in run() (SE-26) */
+        belay_tensor *given = tensor;
+        tensor = belay_tensor_convert(given, dtype, err);
+        belay_tensor_free(given);
+    }
     if (!tensor)
         return belay_error_code(err);
     out->tensors[out->names.count] = tensor;

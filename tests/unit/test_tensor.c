@@ -234,6 +234,163 @@ static void test_tensor__survives_memory_running_out(void **state) {
     }
 }
 
+/* ---- another type ---- */
+
+static belay_tensor *number_tensor(belay_dtype dtype, const void *elements, int64_t count) {
+    belay_tensor *tensor = belay_tensor_new(dtype, &count, 1, NULL);
+    assert_non_null(tensor);
+    memcpy(belay_tensor_data(tensor), elements, (size_t)count * belay_dtype_size(dtype));
+    return tensor;
+}
+
+/* One element converted: NULL where it does not survive. */
+static belay_tensor *convert_one(belay_dtype from, const void *element, belay_dtype to) {
+    BLY_LOCAL_ERROR(err);
+    belay_tensor *given = number_tensor(from, element, 1);
+    belay_tensor *made = belay_tensor_convert(given, to, &err);
+    assert_int_equal(err.code, made ? BELAY_OK : BELAY_INVALID_ARGUMENT);
+    if (made) {
+        assert_int_equal(belay_tensor_dtype(made), to);
+        assert_int_equal(belay_tensor_rank(made), 1);
+    }
+    belay_tensor_free(given);
+    return made;
+}
+
+/* SE-26: a number stays what it is, or is refused. */
+static void test_tensor_convert__keeps_integers_exactly_or_refuses(void **state) {
+    static const struct {
+        int64_t value;
+        belay_dtype to;
+        int survives;
+    } cases[] = {
+        {127, BELAY_INT8, 1},
+        {128, BELAY_INT8, 0},
+        {-128, BELAY_INT8, 1},
+        {-129, BELAY_INT8, 0},
+        {255, BELAY_UINT8, 1},
+        {256, BELAY_UINT8, 0},
+        {-1, BELAY_UINT8, 0},
+        {-1, BELAY_UINT64, 0},
+        {INT64_MAX, BELAY_UINT64, 1},
+        {INT64_MIN, BELAY_INT32, 0},
+        {INT32_MIN, BELAY_INT32, 1},
+        {INT64_C(1) << 31, BELAY_INT32, 0},
+        {1, BELAY_BOOL, 1},
+        {2, BELAY_BOOL, 0},
+        {16777216, BELAY_FLOAT, 1},
+        {16777217, BELAY_FLOAT, 0},
+        {-33554436, BELAY_FLOAT, 1},
+        {INT64_MIN, BELAY_FLOAT, 1},
+        {INT64_MAX, BELAY_DOUBLE, 0},
+        {(INT64_C(1) << 53) + 1, BELAY_DOUBLE, 0},
+        {INT64_C(1) << 53, BELAY_DOUBLE, 1},
+        {2048, BELAY_HALF, 1},
+        {2049, BELAY_HALF, 0},
+        {65504, BELAY_HALF, 1},
+        {65536, BELAY_HALF, 0},
+        {256, BELAY_BFLOAT16, 1},
+        {257, BELAY_BFLOAT16, 0},
+        {0, BELAY_HALF, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        belay_tensor *made = convert_one(BELAY_INT64, &cases[i].value, cases[i].to);
+        if ((made != NULL) != cases[i].survives)
+            fail_msg("%lld as %s", (long long)cases[i].value, belay_dtype_name(cases[i].to));
+        if (made)
+            assert_true(belay_tensor_number(made, 0) == (double)cases[i].value);
+        belay_tensor_free(made);
+    }
+    const uint64_t large = UINT64_MAX;
+    assert_null(convert_one(BELAY_UINT64, &large, BELAY_INT64));
+}
+
+/* SE-26 */
+static void test_tensor_convert__rounds_real_numbers_and_cuts_none_off(void **state) {
+    (void)state;
+    static const double fine[] = {3.0, -7.0, 0.0}, half = 0.5, huge = 1e300, last = 0x1p63;
+    static const double nan = (double)NAN, infinite = (double)INFINITY;
+    belay_tensor *made;
+    for (size_t i = 0; i < 3; i++) {
+        assert_non_null(made = convert_one(BELAY_DOUBLE, &fine[i], BELAY_INT16));
+        assert_true(belay_tensor_number(made, 0) == fine[i]);
+        belay_tensor_free(made);
+    }
+    assert_null(convert_one(BELAY_DOUBLE, &half, BELAY_INT32));
+    assert_null(convert_one(BELAY_DOUBLE, &nan, BELAY_INT32));
+    assert_null(convert_one(BELAY_DOUBLE, &infinite, BELAY_UINT64));
+    assert_null(convert_one(BELAY_DOUBLE, &last, BELAY_INT64));
+    assert_null(convert_one(BELAY_DOUBLE, &huge, BELAY_FLOAT)); /* would be infinite */
+    assert_null(convert_one(BELAY_DOUBLE, &huge, BELAY_BFLOAT16));
+    assert_non_null(made = convert_one(BELAY_DOUBLE, &infinite, BELAY_HALF));
+    assert_true(isinf(belay_tensor_number(made, 0)));
+    belay_tensor_free(made);
+    assert_non_null(made = convert_one(BELAY_DOUBLE, &nan, BELAY_BFLOAT16));
+    assert_true(isnan(belay_tensor_number(made, 0)));
+    belay_tensor_free(made);
+}
+
+/* Every number of the small types comes back as it was, and halfway between two the even one is
+ * taken. */
+static void test_tensor_convert__knows_the_small_real_types(void **state) {
+    static const belay_dtype types[] = {BELAY_HALF, BELAY_BFLOAT16};
+    static uint16_t all[65536];
+    (void)state;
+    for (size_t i = 0; i < 65536; i++)
+        all[i] = (uint16_t)i;
+    for (size_t t = 0; t < 2; t++) {
+        belay_tensor *small = number_tensor(types[t], all, 65536);
+        belay_tensor *large = belay_tensor_convert(small, BELAY_DOUBLE, NULL);
+        belay_tensor *back = belay_tensor_convert(large, types[t], NULL);
+        const uint16_t *bits = belay_tensor_data(back);
+        for (size_t i = 0; i < 65536; i++)
+            if (bits[i] != i && !isnan(belay_tensor_number(small, (int64_t)i)))
+                fail_msg("%s %zx became %x", belay_dtype_name(types[t]), i, bits[i]);
+        belay_tensor_free(small);
+        belay_tensor_free(large);
+        belay_tensor_free(back);
+    }
+    static const double ties[] = {2049, 2051, 0x1.8p-25, 0x1p-25, 65519, 0x1.ffcp-15 + 0x1p-26};
+    static const double even[] = {2048, 2052, 0x1p-24, 0, 65504, 0x1p-14};
+    belay_tensor *given = number_tensor(BELAY_DOUBLE, ties, 6);
+    belay_tensor *made = belay_tensor_convert(given, BELAY_HALF, NULL);
+    for (int64_t i = 0; i < 6; i++)
+        assert_true(belay_tensor_number(made, i) == even[i]);
+    belay_tensor_free(given);
+    belay_tensor_free(made);
+    const double over = 65520;
+    assert_null(convert_one(BELAY_DOUBLE, &over, BELAY_HALF));
+}
+
+static void test_tensor_convert__copies_the_same_type_and_survives_failing_allocations(void **s) {
+    static const char *const texts[] = {"a", "bc"};
+    static const int32_t numbers[] = {1, 2, 3};
+    int64_t two = 2;
+    (void)s;
+    FAILING_ALLOC(n) {
+        BLY_LOCAL_ERROR(err);
+        belay_tensor *strings = belay_tensor_new_strings(texts, NULL, &two, 1, &err);
+        belay_tensor *given = belay_tensor_new(BELAY_INT32, (int64_t[]){3}, 1, &err);
+        belay_tensor *copy = strings ? belay_tensor_convert(strings, BELAY_STRING, &err) : NULL;
+        if (given)
+            memcpy(belay_tensor_data(given), numbers, sizeof numbers);
+        belay_tensor *made = given ? belay_tensor_convert(given, BELAY_FLOAT, &err) : NULL;
+        if (!failing_alloc_hit()) {
+            assert_memory_equal(belay_tensor_string(copy, 1, NULL), "bc", 2);
+            assert_true(belay_tensor_number(made, 2) == 3);
+            assert_null(belay_tensor_convert(strings, BELAY_INT32, &err));
+            assert_int_equal(err.code, BELAY_INVALID_ARGUMENT);
+        } else {
+            assert_int_equal(err.code, BELAY_RESOURCE_EXHAUSTED);
+        }
+        belay_tensor_free(strings);
+        belay_tensor_free(given);
+        belay_tensor_free(copy);
+        belay_tensor_free(made);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_tensor_new__gives_room_for_its_shape, set_up,
@@ -246,6 +403,15 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_tensor_number__reads_every_numeric_type, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_tensor_integer__is_exact, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tensor_convert__keeps_integers_exactly_or_refuses,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tensor_convert__rounds_real_numbers_and_cuts_none_off,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tensor_convert__knows_the_small_real_types, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_tensor_convert__copies_the_same_type_and_survives_failing_allocations, set_up,
+            tear_down),
         cmocka_unit_test_setup_teardown(test_tensor__survives_memory_running_out, set_up,
                                         tear_down),
     };
