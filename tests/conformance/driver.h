@@ -50,7 +50,7 @@ typedef struct script {
     struct world *world;
     const json_t *given; /* what the scenario says of it */
     char label[64];
-    belay_graph *graph;           /* of a hook, from begin() on */
+    belay_graph *graph;           /* of a hook, from begin() on, and of a creator */
     belay_tensor *fed[8];         /* freed with the script */
     void *kept;                   /* the same */
     belay_run_metadata *metadata; /* the same; NULL: nobody asked */

@@ -167,12 +167,25 @@ static const belay_hook_vtable scripted = {
 
 /* ---- scripted session creators ---- */
 
+/* A session that is just opened, and runs these ops. */
+static belay_session *bare_session(script *s, belay_error *err) {
+    name_list targets = names_of(json_object_get(s->given, "bare"));
+    belay_session *session = belay_session_open(s->graph, NULL, err);
+    if (session && belay_session_run(session, NULL, NULL, NULL, NULL, targets.of, NULL, err)) {
+        belay_session_free(session);
+        return NULL;
+    }
+    return session;
+}
+
 static belay_session *create_session(void *self, uint32_t *out_restored, belay_error *err) {
     script *s = self;
     s->runs++;
     if (at(s, "create_session", NULL, NULL, err) != BELAY_OK)
         return NULL;
-    belay_session *session = belay_session_creator_create_session(s->inner, out_restored, err);
+    belay_session *session =
+        has(s->given, "bare") ? bare_session(s, err)
+                              : belay_session_creator_create_session(s->inner, out_restored, err);
     if (session && at(s, "created", session, NULL, err) != BELAY_OK) {
         belay_session_free(session);
         return NULL;
@@ -194,6 +207,7 @@ belay_session_creator *scripted_creator(call *c, belay_graph *graph, belay_sessi
         return inner;
     script *s = script_new(c->world, given, text_in(given, "hook", ""));
     s->inner = inner;
+    s->graph = graph;
     return belay_session_creator_new(graph, &scripted_creation, s, c->err);
 }
 

@@ -69,7 +69,8 @@ class ScriptedHook(tf1.train.SessionRunHook):
 
 
 class ScriptedCreator(tf1.train.SessionCreator):
-    """Asks another creator for its sessions, at the points `create_session` and `created`."""
+    """Asks another creator for its sessions, at the points `create_session` and `created`; a `bare` one just opens them,
+    and runs these ops."""
 
     def __init__(self, world, given, inner):
         self.script, self.inner = Script(world, given), inner
@@ -77,8 +78,13 @@ class ScriptedCreator(tf1.train.SessionCreator):
     def create_session(self):
         self.script.runs += 1
         self.script.at("create_session")
-        session = self.inner.create_session()
+        session = self.bare() if "bare" in self.script.given else self.inner.create_session()
         self.script.at("created", session)
+        return session
+
+    def bare(self):
+        session = tf1.Session()
+        session.run([session.graph.get_operation_by_name(name) for name in self.script.given["bare"]])
         return session
 
 
