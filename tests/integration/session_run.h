@@ -386,7 +386,7 @@ static inline const char *work_folder(const char *name) {
 
 /* "folder/name"; the last few results stay valid. */
 static inline const char *in_folder(const char *folder, const char *name) {
-    static char paths[16][640];
+    static char paths[16][4400];
     static size_t next;
     char *path = paths[next++ % 16];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);

@@ -692,6 +692,100 @@ static void test_restore__takes_a_state_file_of_100000_entries(void **state) {
     assert_logged("99989 more checkpoints that are listed are not there");
 }
 
+/* ---- names that somebody else would take for something ---- */
+
+/* A run of two saves in the folder, restored by another session; what Python's latest_checkpoint()
+ * would look at names it. */
+static void check_folder_called(const char *folder) {
+    BLY_LOCAL_ERROR(why);
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    if (bly_make_directories(folder, &why) != BELAY_OK)
+        fail_msg("%s", why.message);
+    save_at(&p, folder, 1);
+    double marker = fetch_number(p.session, "marker", 0);
+    save_at(&p, folder, 2);
+    prepared_free(&p);
+    char *latest = belay_latest_checkpoint(folder, err);
+    assert_made(latest);
+    assert_string_equal(latest, in_folder(folder, "model.ckpt-2"));
+    belay_checkpoint_path_free(latest);
+    assert_ok(start_in(load("plain_saver.meta"), folder, &p));
+    assert_int_equal(p.restored, 1);
+    assert_true(fetch_number(p.session, "marker", 0) == marker);
+    assert_int_equal(belay_saver_last_checkpoint_count(belay_scaffold_saver(p.scaffold)), 2);
+    prepared_free(&p);
+}
+
+/* BUG-38: patterns, spaces, quotes, and bytes that are no UTF-8. */
+static void test_restore__takes_folders_of_any_name(void **state) {
+    static const char *const names[] = {"a*b",         "a[1]b",      "[",         "what?",
+                                        "two words",   "-\"q\"",     "new\nline", "\xff\xfe",
+                                        "back\\slash", "{a,b}~$HOME"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char folder[700];
+        snprintf(folder, sizeof folder, "%s/%s", work_folder("names"), names[i]);
+        check_folder_called(folder);
+    }
+}
+
+/* As long as the system allows, less what TensorFlow and belay add to it; and one that is longer.
+ */
+static void test_restore__takes_long_folders_and_refuses_longer_ones(void **state) {
+    (void)state;
+    char folder[5000];
+    const char *prefix = NULL;
+    size_t len = (size_t)snprintf(folder, sizeof folder, "%s", work_folder("long"));
+    for (; len + 201 < 3950; len += 201)
+        snprintf(folder + len, sizeof folder - len, "/%0200d", 7);
+    check_folder_called(folder);
+    for (; len + 201 < 4400; len += 201)
+        snprintf(folder + len, sizeof folder - len, "/%0200d", 7);
+    struct prepared p = prepare(load("plain_saver.meta"), NULL);
+    belay_saver *saver = belay_scaffold_saver(p.scaffold);
+    bly_buf path = BLY_BUF_INIT;
+    bly_buf_printf(&path, "%s/m", folder);
+    assert_fails(BELAY_NOT_FOUND, "Parent directory of ",
+                 belay_saver_save(saver, p.session, path.data, 1, NULL, &prefix, err));
+    assert_fails(BELAY_NOT_FOUND, "not a valid checkpoint",
+                 belay_saver_restore(saver, p.session, path.data, err));
+    /* One name of 4,000 characters, which no file system takes. */
+    const char *run = work_folder("long_name");
+    bly_buf before = photograph(run);
+    bly_buf_clear(&path);
+    bly_buf_printf(&path, "%s/%04000d", run, 7);
+    belay_code code = belay_saver_save(saver, p.session, path.data, 1, NULL, &prefix, err);
+    assert_int_not_equal(code, BELAY_OK);
+    assert_null(prefix);
+    assert_unchanged(&before, run);
+    bly_buf_free(&path);
+    prepared_free(&p);
+}
+
+/* A state file that is empty, no text, or names itself, its folder, or nothing at all: none of it
+ * is believed, and what lies in the folder is taken. */
+static void test_restore__believes_no_state_file_that_makes_no_sense(void **state) {
+    (void)state;
+    double marker;
+    static const char *const texts[] = {
+        "",
+        "\n",
+        "\xff\xfe\x00",
+        "model_checkpoint_path: ",
+        "model_checkpoint_path: \"\"\n",
+        "model_checkpoint_path: \"checkpoint\"\n",
+        "model_checkpoint_path: \".\"\nall_model_checkpoint_paths: \"..\"\n",
+        "model_checkpoint_path: \"/\"\n",
+        "model_checkpoint_path: \"../../../../../etc/passwd\"\n",
+        "model_checkpoint_path: \"model.ckpt-3.index\"\n",
+    };
+    const char *folder = make_run("senseless", &marker);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        write_text(in_folder(folder, "checkpoint"), texts[i]);
+        assert_goes_on_from(folder, 3, marker);
+    }
+}
+
 /* A run that was moved: its state file names the old place. */
 static void test_restore__finds_the_checkpoints_of_a_folder_that_was_moved(void **state) {
     (void)state;
@@ -895,6 +989,9 @@ int main(void) {
         cmocka_unit_test(test_restore__fails_where_no_checkpoint_verifies),
         cmocka_unit_test(test_restore__goes_by_the_folder_where_the_state_file_is_no_use),
         cmocka_unit_test(test_restore__leaves_other_bundles_of_the_folder_to_their_owner),
+        cmocka_unit_test(test_restore__takes_folders_of_any_name),
+        cmocka_unit_test(test_restore__takes_long_folders_and_refuses_longer_ones),
+        cmocka_unit_test(test_restore__believes_no_state_file_that_makes_no_sense),
         cmocka_unit_test(test_restore__takes_a_state_file_of_100000_entries),
         cmocka_unit_test(test_restore__tries_older_ones_where_the_state_file_names_what_is_gone),
         cmocka_unit_test(test_restore__finds_the_checkpoints_of_a_folder_that_was_moved),
