@@ -19,9 +19,11 @@
 #define RANK_MOST 254
 
 belay_graph *bly_graph_new(const bly_runtime *rt, const char *path, belay_error *err) {
+    static atomic_uint_fast64_t made;
     belay_graph *graph = bly_calloc(1, sizeof *graph);
     if (graph) {
         atomic_init(&graph->references, 1);
+        graph->id = atomic_fetch_add(&made, 1) + 1;
         bly_mutex_init(&graph->lock);
         graph->rt = rt;
         graph->path = bly_strdup(path);

@@ -44,6 +44,7 @@ typedef struct bly_asset {
 
 struct belay_graph {
     atomic_int references;
+    uint64_t id; /* of this graph alone, in this process */
     const bly_runtime *rt;
     TF_Graph *tf;
     char *path;

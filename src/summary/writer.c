@@ -50,6 +50,7 @@ static belay_code open_locked(belay_summary_writer *writer, belay_error *err) {
     if (!writer->queue)
         return belay_error_code(err);
     writer->graph.known = writer->meta_graph.known = 0;
+    writer->graph_id = 0;
     writer->warned_closed = 0;
     return BELAY_OK;
 }

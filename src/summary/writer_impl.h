@@ -32,6 +32,7 @@ struct belay_summary_writer {
     bly_tag_set metadata_tags;
     bly_tag_set run_tags;
     struct bly_digest graph, meta_graph; /* the latest in this file */
+    uint64_t graph_id;                   /* of the belay_graph that was added last; 0: none */
     uint64_t dropped_before;             /* by queues that are gone */
     int warned_closed;
 
