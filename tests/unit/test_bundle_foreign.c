@@ -111,6 +111,7 @@ static void test_bundle_v1__refuses_every_file_that_is_cut_or_changed(void **sta
     bly_buf_free(&file);
 }
 
+/* SV-48 */
 static void test_bundle_v1__refuses_what_makes_no_sense(void **state) {
     static const struct v1_tensor twice[] = {{"w", {2, 3}, 2}, {"w", {0}, 0}};
     static const struct v1_tensor negative[] = {{"w", {-2, 3}, 2}};
