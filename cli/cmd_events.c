@@ -397,6 +397,12 @@ static void print_value(const belay_summary_value *value) {
     }
 }
 
+static void print_plain(const char *text) {
+    char *plain = cli_printable(text);
+    fputs(plain, stdout);
+    free(plain);
+}
+
 static void print_bytes(const belay_event *event) {
     char size[32];
     fputs(cli_size_text(event->size, size, sizeof size), stdout);
@@ -405,21 +411,24 @@ static void print_bytes(const belay_event *event) {
 static void print_content(const belay_event *event) {
     switch (event->kind) {
     case BELAY_EVENT_FILE_VERSION:
-        printf("%s%s%s", event->text, event->writer[0] ? " by " : "", event->writer);
+        print_plain(event->text);
+        fputs(event->writer[0] ? " by " : "", stdout);
+        print_plain(event->writer);
         break;
     case BELAY_EVENT_LOG_MESSAGE:
         cli_print_quoted(event->text, strlen(event->text));
         break;
     case BELAY_EVENT_SESSION_LOG:
-        printf("%s%s%s", status_text(event->status), event->checkpoint_path[0] ? " " : "",
-               event->checkpoint_path);
+        printf("%s%s", status_text(event->status), event->checkpoint_path[0] ? " " : "");
+        print_plain(event->checkpoint_path);
         if (event->text[0]) {
             putchar(' ');
             cli_print_quoted(event->text, strlen(event->text));
         }
         break;
     case BELAY_EVENT_RUN_METADATA:
-        printf("%s ", event->text);
+        print_plain(event->text);
+        putchar(' ');
         print_bytes(event);
         break;
     default:
@@ -440,7 +449,8 @@ static void cat_text(const values *v, const belay_event *event) {
         if (!is_wanted(v, value->tag))
             continue;
         print_head(event, kind_of_value(value));
-        printf("%s  ", value->tag);
+        print_plain(value->tag);
+        fputs("  ", stdout);
         print_value(value);
         putchar('\n');
     }

@@ -101,6 +101,14 @@ char *cli_copy(const char *text) {
     return copy;
 }
 
+char *cli_printable(const char *text) {
+    char *copy = cli_copy(text);
+    for (char *c = copy; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
+    return copy;
+}
+
 /* --- tables ----------------------------------------------------------------------------------- */
 
 struct cli_table {
@@ -134,7 +142,7 @@ void cli_table_add(cli_table *table, const char *const *cells) {
         table->capacity = capacity;
     }
     for (size_t i = 0; i < table->columns; i++)
-        table->cells[table->rows * table->columns + i] = cli_copy(cells[i] ? cells[i] : "");
+        table->cells[table->rows * table->columns + i] = cli_printable(cells[i] ? cells[i] : "");
     table->rows++;
 }
 

@@ -59,4 +59,8 @@ json_t *cli_json_number(double value);
 void *cli_alloc(size_t size);
 char *cli_copy(const char *text);
 
+/* A copy in which each control character is a question mark: a name out of a file is one cell of
+ * one line, and gives the terminal no orders. */
+char *cli_printable(const char *text);
+
 #endif

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -99,8 +100,11 @@ void cli_progress_line(belay_log_level level, const char *text) {
         return;
     if (format == CLI_LOG_JSON)
         write_json(json_line(level, NULL, text));
-    else
-        write_text(level, text);
+    else {
+        char *plain = cli_printable(text);
+        write_text(level, plain);
+        free(plain);
+    }
 }
 
 void cli_progress_event(const char *event, int64_t step, const char *text) {

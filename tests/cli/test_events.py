@@ -105,6 +105,20 @@ class Events(Case):
         self.assertEqual(lines[3].split(), ["values", "steps", "kind", "last", "tag"])
         self.assertIn("scalar", "\n".join(lines[4:]))
 
+    def test_names_with_control_characters_stay_in_their_line(self):
+        with tf1.Graph().as_default():
+            writer = tf1.summary.FileWriter(str(self.run_dir / "odd"))
+            value = tf1.Summary.Value(tag="a\nb\x1b[31m", simple_value=1)
+            writer.add_summary(tf1.Summary(value=[value]), 7)
+            writer.close()
+        listed = self.events("ls", self.run_dir / "odd").stdout
+        self.assertEqual(listed.splitlines()[4].split(), ["1", "7-7", "scalar", "1", "a?b?[31m"])
+        printed = self.events("cat", self.run_dir / "odd").stdout
+        self.assertEqual(printed.splitlines()[1].split()[2:], ["7", "scalar", "a?b?[31m", "1"])
+        missing = self.events("cat", self.run_dir / "no\nfile", exit_code=1)
+        self.assertEqual(len(missing.stderr.splitlines()), 1)
+        self.assertEqual(self.cat(self.run_dir / "odd")[1]["tag"], "a\nb\x1b[31m")
+
     def test_a_run_is_all_files_in_it_and_below(self):
         self.train(GRAPHS / "summaries.meta", *linear_feeds(), "--steps=8", "--summary-steps=2")
         below = self.run_dir / "eval"
