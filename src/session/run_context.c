@@ -37,6 +37,15 @@ static belay_code only_before(const belay_run_context *run, const char *what, be
     return bly_fail(err, BELAY_FAILED_PRECONDITION, "a hook can %s only in before_run", what);
 }
 
+/* TensorFlow reports a wrong index as OUT_OF_RANGE, which would pass for the end of the input. */
+static belay_code check_index(const belay_run_context *run, belay_output output, belay_error *err) {
+    const bly_runtime *rt = run->hooked->graph->rt;
+    if (output.index >= 0 && output.index < rt->OperationNumOutputs(output.op))
+        return BELAY_OK;
+    return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s has no output number %lld",
+                    rt->OperationName(output.op), (long long)output.index);
+}
+
 /* Arrays that grow together. */
 static int grow_outputs(belay_run_context *run) {
     return bly_grow(&run->outputs, run->output_count, &run->output_capacity,
@@ -67,6 +76,8 @@ belay_code belay_run_context_fetch(belay_run_context *run, belay_output output, 
         return code;
     if (!output.op)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "the output to fetch was never found");
+    if ((code = check_index(run, output, err)) != BELAY_OK)
+        return code;
     size_t at = find(run->outputs, run->output_count, wanted);
     if (at == run->output_count)
         code = bly_step_check_extra(run->step, run->hooked->graph, wanted, &writes_step, err);
@@ -95,6 +106,8 @@ belay_code belay_run_context_feed(belay_run_context *run, belay_output output, b
     if (!output.op || !tensor)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
                         tensor ? "the tensor to feed was never found" : "tensor is NULL");
+    if ((code = check_index(run, output, err)) != BELAY_OK)
+        return code;
     size_t at = find(run->inputs, run->input_count, wanted);
     int by_caller = at < run->step->request.feed_count;
     if (at < run->input_count && (!by_caller || bly_same_output(run->fed_twice, wanted))) {

@@ -879,6 +879,34 @@ static belay_code ask_too_late(struct probe *probe, enum point point, void *cont
     return BELAY_OK;
 }
 
+static belay_code fetch_and_feed_wrong_index(struct probe *probe, enum point point, void *context,
+                                             belay_error *error) {
+    if (point == BEGIN)
+        return belay_graph_find_output(context, "loss", &probe->output, error);
+    if (point != BEFORE)
+        return BELAY_OK;
+    belay_tensor *tensor = belay_tensor_new(BELAY_FLOAT, NULL, 0, error);
+    belay_output none = {probe->output.op, INT64_C(1) << 32};
+    belay_code fed = belay_run_context_feed(context, none, tensor, error);
+    belay_tensor_free(tensor);
+    none.index = 1;
+    return fed == BELAY_INVALID_ARGUMENT ? belay_run_context_fetch(context, none, error)
+                                         : BELAY_INTERNAL;
+}
+
+/* A hook's mistake does not end training as if the input had ended. */
+static void test_run_context__refuses_an_output_that_is_not_there(void **state) {
+    (void)state;
+    struct probe a = {.name = "A", .act = fetch_and_feed_wrong_index};
+    belay_graph *graph = load("nan.meta");
+    belay_monitored_session *session = open_with(graph, &a, NULL, NULL);
+    assert_made(session);
+    assert_fails(BELAY_INVALID_ARGUMENT, "no output number 1",
+                 belay_step_run(step_of_train(session), NULL, NULL, err));
+    assert_int_equal(belay_monitored_session_close(session, NULL), BELAY_INVALID_ARGUMENT);
+    belay_graph_free(graph);
+}
+
 static void test_run_context__takes_fetches_in_before_run_only(void **state) {
     (void)state;
     struct probe a = {.name = "A", .act = ask_too_late};
@@ -1210,6 +1238,7 @@ int main(void) {
         TEST(test_step_run__gives_what_a_hook_feeds_to_whoever_fetches_it),
         TEST(test_step_run__refuses_a_feed_that_is_there_already),
         TEST(test_run_context__takes_fetches_in_before_run_only),
+        TEST(test_run_context__refuses_an_output_that_is_not_there),
         TEST(test_step_run__hands_out_what_was_fetched_whatever_hooks_run),
         TEST(test_hook__is_called_when_it_wants_to_be),
         TEST(test_hook_new__destroys_what_it_was_given_whatever_happens),
