@@ -88,7 +88,8 @@ static belay_code wait_for_new(struct watch *w, int *out_over, belay_error *err)
         if (bly_backoff_pause(&backoff, say_waiting, w) == BLY_BACKOFF_EXPIRED)
             return bly_fail(err, BELAY_DEADLINE_EXCEEDED,
                             "no new checkpoint came to %s within %g s%s%s", w->evaluate.dir,
-                            timeout, w->reason[0] ? "; training stopped: " : "", w->reason);
+                            timeout > 0 ? timeout : 0, w->reason[0] ? "; training stopped: " : "",
+                            w->reason);
     }
 }
 

@@ -105,6 +105,8 @@ class Watch(Case):
 
     def test_the_command_line_is_checked(self):
         self.fails(2, "eval", DIGITS_GRAPH, "--dir", self.run_dir, "--timeout=3", saying="it needs --watch")
+        self.fails(138, "eval", DIGITS_GRAPH, "--dir", self.run_dir, "--watch", "--timeout=0", *TEST_DIGITS,
+                   saying="within 0 s")
 
     # What is wrong with the graph or the arrays is wrong for every checkpoint.
     def test_an_error_that_is_not_the_checkpoints_ends_it(self):
