@@ -109,15 +109,33 @@ static void one_line(char *text) {
             *c = ' ';
 }
 
+/* The longest message of which the end is kept: a path of the greatest length, and words. */
+#define LONGEST_TEXT 6144
+
+/* Takes the middle out of what does not fit: a message begins with a name, which may be a long
+ * path, and ends with the reason. */
+static void cut_middle(char *text, size_t size) {
+    size_t len = strlen(text), head = size / 2, tail = size - 1 - head - 3;
+    if (len < size)
+        return;
+    memcpy(text + head, "...", 3);
+    memmove(text + head + 3, text + len - tail, tail + 1);
+}
+
+static void keep_text(belay_error *err, char *text) {
+    one_line(text);
+    cut_middle(text, sizeof err->message);
+    memcpy(err->message, text, strlen(text) + 1);
+}
+
 static void set_text(belay_error *err, belay_code code, belay_origin origin, const char *format,
                      va_list args) {
-    char text[sizeof err->message]; /* the arguments may point into err itself */
+    char text[LONGEST_TEXT]; /* the arguments may point into err itself */
     mark_cut(text, sizeof text, vsnprintf(text, sizeof text, format, args));
-    one_line(text);
     belay_error_clear(err);
     err->code = code;
     err->origin = origin;
-    memcpy(err->message, text, strlen(text) + 1);
+    keep_text(err, text);
 }
 
 belay_code bly_fail(belay_error *err, belay_code code, const char *format, ...) {
@@ -168,14 +186,17 @@ static belay_code code_of_errno(int number) {
 belay_code bly_fail_errno(belay_error *err, int number, const char *format, ...) {
     belay_code code = code_of_errno(number);
     if (err) {
+        char text[LONGEST_TEXT];
         va_list args;
         va_start(args, format);
-        set_text(err, code, BELAY_ORIGIN_BELAY, format, args);
+        mark_cut(text, LONGEST_TEXT - 256, vsnprintf(text, LONGEST_TEXT - 256, format, args));
         va_end(args);
-        size_t used = strlen(err->message);
-        size_t room = sizeof err->message - used;
-        mark_cut(err->message + used, room,
-                 snprintf(err->message + used, room, ": %s", strerror(number)));
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, ": %s", strerror(number));
+        belay_error_clear(err);
+        err->code = code;
+        err->origin = BELAY_ORIGIN_BELAY;
+        keep_text(err, text);
     }
     return code;
 }
@@ -208,7 +229,7 @@ belay_code bly_fail_tensorflow(belay_error *err, belay_code code, const char *me
 }
 
 void bly_error_prefix(belay_error *err, const char *format, ...) {
-    char text[sizeof err->message];
+    char text[LONGEST_TEXT];
     if (!err || err->code == BELAY_OK)
         return;
     va_list args;
@@ -219,8 +240,7 @@ void bly_error_prefix(belay_error *err, const char *format, ...) {
         return;
     size_t room = sizeof text - (size_t)used;
     mark_cut(text + used, room, snprintf(text + used, room, "%s", err->message));
-    one_line(text);
-    memcpy(err->message, text, strlen(text) + 1);
+    keep_text(err, text);
 }
 
 static void add_chained(belay_error *err, belay_code code, const char *text) {

@@ -23,6 +23,8 @@ struct belay_monitored_session {
     uint32_t was_restored;
     belay_step *steps;
     belay_error failure;   /* of the last step; BELAY_OK after one that went well */
+    int nested;            /* runs within runs: how deep */
+    int gave_up;           /* a recovery used up the budget in the run that is going on */
     int in_use;            /* steps, step functions, bodies that are running: no time to close */
     int step_fn_stopped;   /* a step function asked to stop (SD-16) */
     char sentence[2200];   /* why it ended */

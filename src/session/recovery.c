@@ -136,9 +136,11 @@ static int may_repeat(belay_monitored_session *session, bly_backoff *backoff, in
         return !atomic_load(&session->stop_requested);
     }
     bly_backoff_result result = bly_backoff_pause(backoff, NULL, NULL);
-    if (result == BLY_BACKOFF_EXPIRED)
+    if (result == BLY_BACKOFF_EXPIRED) {
         bly_error_prefix(&session->failure, "gave up after %d recoveries in %.0f s: ", recoveries,
                          bly_backoff_elapsed_secs(backoff));
+        session->gave_up = 1; /* for the runs around this one, too */
+    }
     return result == BLY_BACKOFF_AGAIN;
 }
 
@@ -182,6 +184,8 @@ belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body,
     }
     if (failure->code != BELAY_OK)
         belay_error_clear(failure);
+    if (session->nested++ == 0)
+        session->gave_up = 0;
     belay_code code = session->is_open ? BELAY_OK : make_anew(session, 0, failure);
     for (int recoveries = 0; code == BELAY_OK; recoveries++) {
         code = body(session, self, failure);
@@ -189,7 +193,7 @@ belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body,
             bly_fail(failure, code, "it failed without saying why");
         int again = code != BELAY_OK && wants_recovery(session, &code);
         wants_stop |= session->hooked.should_stop;
-        if (!again || !may_repeat(session, &backoff, recoveries))
+        if (!again || session->gave_up || !may_repeat(session, &backoff, recoveries))
             break;
         BLY_LOCAL_ERROR(cause);
         bly_error_copy(&cause, failure);
@@ -199,6 +203,7 @@ belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body,
     /* A stop that a hook asked for in a run which then failed holds after the repetition
      * (BUG-78). */
     session->hooked.should_stop = wants_stop;
+    session->nested--;
     if (code != BELAY_OK)
         bly_error_copy(err, failure);
     return code;

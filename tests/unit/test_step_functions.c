@@ -643,6 +643,29 @@ static void test_end_reason__tells_each_end_from_the_others(void **state) {
     close_session(f);
 }
 
+static belay_code run_inner(void *self, belay_step_context *context, belay_error *err) {
+    script *s = self;
+    (void)context;
+    return belay_monitored_session_run_step_fn(s->f->session, do_it, s, err);
+}
+
+/* BUG-16: a run within a run has the budget of the outer one, and it is told once. */
+static void test_step_fn__within_another_gives_up_once(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    script s = {.f = f, .runs = 1};
+    use_model(f, &hook);
+    scripted_fail("train", 0, BELAY_UNAVAILABLE, "gone");
+    int64_t start = stepped_clock_now_ms();
+    assert_int_equal(belay_monitored_session_run_step_fn(f->session, run_inner, &s, f->err),
+                     BELAY_UNAVAILABLE);
+    assert_in_range(stepped_clock_now_ms() - start, 600000, 660000);
+    const char *first = strstr(belay_error_message(f->err), "gave up after");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "gave up after"));
+    try_close(f);
+}
+
 /* BUG-07: TensorFlow drops it; here somebody reads it. */
 static void test_close__logs_an_error_of_the_inner_close(void **state) {
     fixture *f = *state;
@@ -733,6 +756,7 @@ int main(void) {
         TEST_WAITING(test_with__does_not_ask_what_happened_inside),
         TEST_WAITING(test_with__is_not_closed_from_inside),
         TEST_WAITING(test_with__passes_an_earlier_error_on),
+        TEST_WAITING(test_step_fn__within_another_gives_up_once),
         TEST_WAITING(test_close__logs_an_error_of_the_inner_close),
         TEST_WAITING(test_graph__is_left_as_it_was_found),
         TEST_WAITING(test_graph__keeps_what_a_hook_added),
