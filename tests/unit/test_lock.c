@@ -107,14 +107,16 @@ static pid_t run_and_kill_trainer(void **state, pid_t *out_child, int *out_hold)
     return trainer;
 }
 
-/* The child was given up by its parent: it is gone when nobody has the lock file open. */
-static void await_end_of(pid_t child, int hold) {
-    char path[64];
+/* The child was given up by its parent, so that nobody is told of its end: the folder is free soon
+ * after it, when the system has closed what it had open. */
+static void await_end_of(void **state, int hold) {
+    bly_lock *lock = NULL;
     close(hold);
-    snprintf(path, sizeof path, "/proc/%ld/fd/0", (long)child);
-    for (int i = 0; i < 10000 && !access(path, F_OK); i++)
+    for (int i = 0; i < 10000 && !(lock = take(state)); i++)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
-    assert_int_not_equal(access(path, F_OK), 0);
+    if (!lock)
+        fail_msg("%s", mistake.message);
+    bly_lock_release(lock);
 }
 
 /* ---- what both ways promise ---- */
@@ -143,7 +145,7 @@ static void a_child_that_inherited_is_named(void **state) {
     assert_refused(state, pid_text(child));
     assert_non_null(strstr(mistake.message, pid_text(trainer)));
     assert_non_null(strstr(mistake.message, "is gone, and its child"));
-    await_end_of(child, hold);
+    await_end_of(state, hold);
     assert_taken_and_given_back(state);
 }
 
