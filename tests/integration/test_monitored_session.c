@@ -504,7 +504,7 @@ static void test_request_stop__ends_the_loop_and_forbids_no_step(void **state) {
 
 /* ---- errors of steps and of helper threads ---- */
 
-/* MS-11, WS-07, WS-15: the step's error is what closing returns, and no end() is called. */
+/* MS-06, MS-11, WS-07, WS-15: the step's error is what closing returns, and no end() is called. */
 static void test_close__returns_the_error_of_the_step_that_failed(void **state) {
     (void)state;
     struct probe a = {.name = "A"};
