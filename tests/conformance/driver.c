@@ -112,7 +112,7 @@ belay_code run_script(world *w, const json_t *calls, int64_t time, belay_session
                       belay_error *err) {
     const json_t *given;
     size_t i;
-    put(w, BORROWED_SESSION, "i", session);
+    put(w, BORROWED_SESSION, "i", session ? bly_session_ref(session) : NULL);
     w->depth++;
     json_array_foreach(calls, i, given) {
         const char *failure = text_in(given, "fail", NULL);
@@ -141,7 +141,8 @@ belay_code run_body(world *w, const json_t *calls, int64_t attempt, const char *
             happened(json_pack("[s, s, s]", "raises", point, failure));
             return belay_error_set(err, code_named(failure), "the scenario says so");
         }
-        put(w, BORROWED_SESSION, "i", context ? belay_step_context_session(context) : NULL);
+        belay_session *raw = context ? belay_step_context_session(context) : NULL;
+        put(w, BORROWED_SESSION, "i", raw ? bly_session_ref(raw) : NULL);
         tell_call(perform_with(w, given, err));
         if (belay_error_code(err) != BELAY_OK && !is_true(given, "caught"))
             return belay_error_code(err);

@@ -3,6 +3,8 @@
 #ifndef BLY_TESTS_CONFORMANCE_DRIVER_H
 #define BLY_TESTS_CONFORMANCE_DRIVER_H
 
+#include "session/session.h"
+
 #include <belay/belay.h>
 
 #include <jansson.h>
@@ -18,7 +20,7 @@
 typedef enum object_kind {
     GRAPH,
     SESSION,
-    BORROWED_SESSION, /* found as a session, and not freed */
+    BORROWED_SESSION, /* found as a session; whoever has it closes it, and it is held here */
     SAVER,
     MANAGER,
     SCAFFOLD,

@@ -191,9 +191,10 @@ static belay_code request_stop(call *c) {
 
 static belay_code raw_session(call *c) {
     belay_monitored_session *session = get(c, MONITORED, main_text(c));
+    belay_session *raw = belay_monitored_session_raw_session(session);
     if (session)
         put(c->world, BORROWED_SESSION, text_in(c->all, "as", "s"),
-            belay_monitored_session_raw_session(session));
+            raw ? bly_session_ref(raw) : NULL);
     return belay_error_code(c->err);
 }
 

@@ -58,6 +58,8 @@ static void free_value(object_kind kind, void *value) {
         free(value);
         break;
     case BORROWED_SESSION:
+        bly_session_unref(value);
+        break;
     case THREAD:
         break;
     }
