@@ -139,7 +139,8 @@ BELAY_API const belay_progress *belay_run_context_progress(const belay_run_conte
 
 /** In before_run: fetch this tensor too. The hook's fetches are numbered from 0 in the order asked
  * for. Where it needs ops that write the global step, beside those of the step itself, the step is
- * read in a run of its own after this one. */
+ * read in a run of its own after this one. BELAY_INVALID_ARGUMENT where the op has no such output:
+ * TensorFlow's own OUT_OF_RANGE would pass for the end of the input. */
 BELAY_API belay_code belay_run_context_fetch(belay_run_context *run, belay_output output,
                                              belay_error *err);
 
