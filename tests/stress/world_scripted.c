@@ -37,6 +37,7 @@ const belay_code world_runner_code = BELAY_DATA_LOSS;
 void world_start(const char *graphs) {
     (void)graphs;
     scripted_install();
+    scripted_keep_no_runs();
     for (size_t i = 0; i < world_failing_op_count; i++)
         scripted_fail(world_failing_ops[i].name, 0, world_failing_ops[i].code, "as the op does");
     scripted_fail("bad_enqueue", 0, world_runner_code, "as the op does");

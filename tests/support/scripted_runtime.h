@@ -145,6 +145,7 @@ int scripted_variable(const char *target, const char *name, double *out);
  * the runtime. */
 const char *scripted_run_line(size_t index);
 size_t scripted_run_count(void);
+void scripted_keep_no_runs(void); /* until uninstalled: for programs that make millions */
 
 /* What the last run had as RunOptions, or the last session as config. */
 size_t scripted_last_run_options(void *out, size_t room);
