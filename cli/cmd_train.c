@@ -116,8 +116,13 @@ static void parsed_free(struct parsed *parsed) {
     free(parsed->config);
 }
 
-/* N:METRIC[:min|:max]. A metric's name may hold a colon ("loss:0"), so only a last part that is min
- * or max is one. */
+/* What may follow a colon in a metric's own name: the number of a tensor, as in "loss:0". */
+static int is_number(const char *text) {
+    return *text && !text[strspn(text, "0123456789")];
+}
+
+/* N:METRIC[:min|:max]. A metric's name may hold a colon, so what comes last may be no direction.
+ * Anything else there is a slip: it would be looked for as a metric that nobody has. */
 static int parse_keep_best(const char *text, belay_training_run_options *o, struct parsed *parsed) {
     const char *colon = text ? strchr(text, ':') : NULL;
     int64_t count = 0;
@@ -132,6 +137,10 @@ static int parse_keep_best(const char *text, belay_training_run_options *o, stru
     if (last && (!strcmp(last, ":min") || !strcmp(last, ":max"))) {
         o->best_is_max = !strcmp(last, ":max");
         *last = '\0';
+    } else if (last && !is_number(last + 1)) {
+        return cli_usage_error("--keep-best takes N:METRIC[:min|:max], not '%s': '%s' is neither "
+                               "min nor max",
+                               text, last + 1);
     }
     if (!*parsed->best_metric)
         return cli_usage_error("--keep-best takes N:METRIC[:min|:max], not '%s'", text);

@@ -74,6 +74,10 @@ static int run_command(const cli_command *command, int argc, char **argv) {
     return code;
 }
 
+static int too_many(const char *argument, const char *usage) {
+    return cli_usage_error("do not know what to do with '%s'; usage: belay %s", argument, usage);
+}
+
 static int help(int argc, char **argv) {
     if (argc == 0) {
         print_usage(stdout);
@@ -82,6 +86,8 @@ static int help(int argc, char **argv) {
     const cli_command *command = find_command(argv[0]);
     if (!command)
         return unknown_verb(argv[0]);
+    if (argc > 1)
+        return too_many(argv[1], "help VERB");
     cli_print_help(command);
     if (!command->run)
         printf("\nnot built yet\n");
@@ -94,6 +100,8 @@ static int dispatch(int argc, char **argv) {
         return CLI_USAGE;
     }
     if (!strcmp(argv[1], "--version")) {
+        if (argc > 2)
+            return too_many(argv[2], "--version");
         printf("belay %s\n", belay_version());
         return CLI_OK;
     }

@@ -93,6 +93,11 @@ class Mistakes(Case):
     def test_keep_best_has_a_form(self):
         for value in ("loss", "0:loss", "x:loss", "3:", "3::min"):
             self.check("--steps=5", "--keep-best", value, saying="N:METRIC[:min|:max]")
+        for value in ("1:loss:avg", "1:loss:0:avg", "1:loss:Min", "1:loss:"):
+            said = (f"'{value}'", f"'{value.split(':')[-1]}' is neither min nor max")
+            self.check("--steps=5", "--keep-best", value, saying=said)
+        for value in ("1:loss:0", "1:loss:0:max", "1:loss:min"):  # whole: it is the graph that is not there
+            self.fails_to_train(1, "no-such.meta", "--steps=5", "--keep-best", value, saying="no-such.meta")
 
     def test_arguments_are_counted(self):
         self.fails(2, "train", saying="usage: belay train GRAPH")
@@ -102,6 +107,8 @@ class Mistakes(Case):
         self.fails(2, "export", "a.meta", "--dir", "run", saying="needs --to")
         self.fails(2, "graph", "show", saying="usage: belay graph show GRAPH")
         self.fails(2, "ckpt", "diff", "a", saying="usage: belay ckpt diff")
+        self.fails(2, "help", "train", "extra", saying=("'extra'", "usage: belay help VERB"))
+        self.fails(2, "--version", "extra", saying="'extra'")
 
     def test_what_is_not_built_says_so(self):
         for verb in ("launch", "report"):
