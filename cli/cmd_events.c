@@ -494,13 +494,9 @@ static void put_value_json(json_t *object, const belay_summary_value *value) {
     }
     if (value->kind == BELAY_VALUE_IMAGE || value->kind == BELAY_VALUE_AUDIO)
         set_integer(object, "size_bytes", (int64_t)value->size);
-    if (value->kind == BELAY_VALUE_TEXT) {
-        char *text = cli_alloc(value->size + 1);
-        if (value->size)
-            memcpy(text, value->data, value->size);
-        json_object_set_new(object, "value", cli_json_text(text));
-        free(text);
-    }
+    if (value->kind == BELAY_VALUE_TEXT)
+        json_object_set_new(object, "value",
+                            cli_json_bytes(value->data ? value->data : "", value->size));
     if (value->kind == BELAY_VALUE_TENSOR) {
         json_object_set_new(object, "dtype", json_string(belay_dtype_name(value->dtype)));
         json_object_set_new(object, "count", number_json(value->count));

@@ -233,17 +233,21 @@ json_t *cli_shape_json(int32_t rank, const int64_t *dims) {
     return shape;
 }
 
-json_t *cli_json_text(const char *text) {
-    json_t *value = json_string(text);
+json_t *cli_json_bytes(const char *bytes, size_t size) {
+    json_t *value = json_stringn(bytes, size);
     if (value)
         return value;
     /* Not UTF-8. Names of that kind are rare: each odd byte becomes a question mark. */
-    char *plain = cli_copy(text);
-    for (char *c = plain; *c; c++)
-        *c = (unsigned char)*c < 0x80 ? *c : '?';
-    value = json_string(plain);
+    char *plain = cli_alloc(size);
+    for (size_t i = 0; i < size; i++)
+        plain[i] = (unsigned char)bytes[i] < 0x80 ? bytes[i] : '?';
+    value = json_stringn(plain, size);
     free(plain);
     return value;
+}
+
+json_t *cli_json_text(const char *text) {
+    return cli_json_bytes(text, strlen(text));
 }
 
 json_t *cli_json_number(double value) {

@@ -49,8 +49,9 @@ const char *cli_size_text(uint64_t bytes, char *text, size_t room);
 const char *cli_shape_text(int32_t rank, const int64_t *dims, char *text, size_t room);
 json_t *cli_shape_json(int32_t rank, const int64_t *dims);
 
-/* Text that may not be UTF-8 as a JSON string. */
+/* Text that may not be UTF-8 as a JSON string; bytes may hold a NUL besides. */
 json_t *cli_json_text(const char *text);
+json_t *cli_json_bytes(const char *bytes, size_t size);
 /* A number, or null for what JSON has no number for. */
 json_t *cli_json_number(double value);
 

@@ -176,6 +176,14 @@ class Events(Case):
         self.assertEqual((found["session_log"]["status"], found["session_log"]["text"]), ("STOP", "done"))
         self.assertIn("STOP", self.events("cat", folder).stdout)
 
+    def test_text_goes_on_after_a_nul(self):
+        folder = self.dir / "nul"
+        with tf.summary.create_file_writer(str(folder)).as_default():
+            tf.summary.text("note", "one\0two", step=2)
+        (note,) = [e for e in self.cat(folder) if e.get("tag") == "note"]
+        self.assertEqual(note["value"], "one\0two")
+        self.assertIn(r"one\u0000two", self.events("cat", folder, "--json").stdout)
+
     # ---- files that are not as they should be
 
     def test_a_file_that_is_being_written_is_read_as_far_as_it_goes(self):
