@@ -287,6 +287,13 @@ static int content_read(const belay_checkpoint_reader *reader, const belay_check
     return belay_checkpoint_reader_read(reader, t->name, out->data, t->size_bytes, err) == BELAY_OK;
 }
 
+#define CANNOT_BE_SHOWN "its value cannot be shown"
+
+/* A variant holds what some op put there: nobody else can tell values in it. */
+static int can_be_shown(const belay_checkpoint_tensor *t) {
+    return t->dtype == BELAY_STRING || belay_dtype_size(t->dtype) > 0;
+}
+
 static void content_free(struct content *c) {
     free(c->data);
     belay_checkpoint_strings_free(c->strings);
@@ -320,8 +327,9 @@ static json_t *content_json(const struct content *c) {
     json_t *object = tensor_json(c->tensor), *all = json_array();
     for (int64_t i = 0; i < c->tensor->elements; i++) {
         if (c->strings) {
-            const char *bytes = belay_checkpoint_strings_at(c->strings, (size_t)i, NULL);
-            json_array_append_new(all, cli_json_text(bytes));
+            size_t size;
+            const char *bytes = belay_checkpoint_strings_at(c->strings, (size_t)i, &size);
+            json_array_append_new(all, cli_json_bytes(bytes, size));
         } else {
             json_array_append_new(all, cli_element_json(c->tensor->dtype, c->data, i));
         }
@@ -330,24 +338,41 @@ static json_t *content_json(const struct content *c) {
     return object;
 }
 
-/* One tensor: its values, under a heading or alone, so that a script can read them. Where `json` is
- * not NULL it takes them instead. */
+/* One tensor: its values, so that a script can read them. Where `json` is not NULL it takes them
+ * instead. */
 static int cat_one(const belay_checkpoint_reader *reader, const belay_checkpoint_tensor *t,
-                   int with_heading, json_t **json, belay_error *err) {
+                   json_t **json, belay_error *err) {
     struct content content;
     int code = CLI_OK;
-    char shape[256];
-    if (!content_read(reader, t, &content, err)) {
+    if (!content_read(reader, t, &content, err))
         code = report(err);
-    } else if (json) {
+    else if (json)
         *json = content_json(&content);
-    } else {
-        if (with_heading)
-            printf("%s %s %s\n", t->name, belay_dtype_name(t->dtype),
-                   cli_shape_text(t->rank, t->dims, shape, sizeof shape));
+    else
         print_content(&content);
-    }
     content_free(&content);
+    return code;
+}
+
+/* One of several: under a heading, and where its values cannot be shown, that. */
+static int cat_among(const belay_checkpoint_reader *reader, const belay_checkpoint_tensor *t,
+                     json_t *all, belay_error *err) {
+    int shown = can_be_shown(t);
+    json_t *json = NULL;
+    char shape[256];
+    if (!all) {
+        printf("%s %s %s%s\n", t->name, belay_dtype_name(t->dtype),
+               cli_shape_text(t->rank, t->dims, shape, sizeof shape),
+               shown ? "" : ": " CANNOT_BE_SHOWN);
+        return shown ? cat_one(reader, t, NULL, err) : CLI_OK;
+    }
+    int code = shown ? cat_one(reader, t, &json, err) : CLI_OK;
+    if (!shown) {
+        json = tensor_json(t);
+        json_object_set_new(json, "values", json_null());
+        json_object_set_new(json, "problem", json_string(CANNOT_BE_SHOWN));
+    }
+    json_array_append_new(all, json);
     return code;
 }
 
@@ -372,20 +397,22 @@ static int cat_tensor(const values *v, const belay_checkpoint_reader *reader, co
     json_t *json = NULL;
     if (!t)
         return no_such_tensor(reader, name);
-    int code = cat_one(reader, t, 0, v->json ? &json : NULL, err);
+    if (!can_be_shown(t)) {
+        cli_error("tensor '%s' in %s is of type %s: " CANNOT_BE_SHOWN, name,
+                  belay_checkpoint_reader_prefix(reader), belay_dtype_name(t->dtype));
+        return CLI_FAILED;
+    }
+    int code = cat_one(reader, t, v->json ? &json : NULL, err);
     if (json)
         cli_print_json(json);
     return code;
 }
 
 static int cat_all(const values *v, const belay_checkpoint_reader *reader, belay_error *err) {
-    json_t *all = v->json ? json_array() : NULL, *json = NULL;
+    json_t *all = v->json ? json_array() : NULL;
     int code = CLI_OK;
-    for (size_t i = 0; i < belay_checkpoint_reader_count(reader) && code == CLI_OK; i++) {
-        code = cat_one(reader, belay_checkpoint_reader_at(reader, i), 1, all ? &json : NULL, err);
-        if (code == CLI_OK && all)
-            json_array_append_new(all, json);
-    }
+    for (size_t i = 0; i < belay_checkpoint_reader_count(reader) && code == CLI_OK; i++)
+        code = cat_among(reader, belay_checkpoint_reader_at(reader, i), all, err);
     if (code == CLI_OK && all)
         cli_print_json(all);
     else
@@ -494,6 +521,11 @@ static int64_t count_different(const struct content *a, const struct content *b,
 static int compare_content(struct comparison *c, const belay_checkpoint_reader *a,
                            const belay_checkpoint_tensor *ta, const belay_checkpoint_reader *b,
                            const belay_checkpoint_tensor *tb, belay_error *err) {
+    if (!can_be_shown(ta)) {
+        if (ta->crc32c != tb->crc32c || ta->size_bytes != tb->size_bytes)
+            tell_difference(c, ta->name, "other bytes; " CANNOT_BE_SHOWN);
+        return 1;
+    }
     struct content ca = {NULL, NULL, NULL}, cb = {NULL, NULL, NULL};
     double apart;
     char text[256];

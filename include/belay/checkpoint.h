@@ -116,6 +116,9 @@ typedef struct belay_checkpoint_tensor {
     uint64_t parts;      /**< 0: stored whole; else how many slices of a partitioned variable. */
     belay_dtype dtype;   /**< Element type. */
     int32_t rank;        /**< 0: a scalar. */
+    uint32_t crc32c;     /**< Of its bytes on disk, as the index has it: tells whether two tensors
+                            are the same where neither can be read. 0: stored in parts. */
+    uint32_t reserved;   /**< 0. */
 } belay_checkpoint_tensor;
 
 /**

@@ -245,7 +245,8 @@ static belay_code add_tensor(bly_bundle *bundle, struct bly_piece piece,
                              const Bly__BundleEntryProto *entry, belay_error *err) {
     struct bly_tensor tensor = {
         .face = {piece.name, piece.dtype, piece.rank, piece.dims, piece.elements,
-                 entry->size > 0 ? (uint64_t)entry->size : 0, 0},
+                 entry->size > 0 ? (uint64_t)entry->size : 0, 0,
+                 entry->n_slices > 0 ? 0 : bly_crc32c_unmask(entry->crc32c)},
         .piece = bundle->piece_count,
     };
     belay_code code = entry->n_slices > 0 ? take_parts(bundle, &tensor, entry, err)

@@ -29,6 +29,7 @@ typedef struct bly_bundle_tensor {
      * missing: the bytes on disk. */
     uint64_t size_bytes;
     size_t parts; /* 0: stored whole; else the number of slices of a partitioned variable */
+    uint32_t crc; /* of its bytes on disk; 0 where it has slices */
 } bly_bundle_tensor;
 
 /* Elements of a string tensor. Element i: data + offsets[i], of offsets[i + 1] - offsets[i] bytes

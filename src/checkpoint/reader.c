@@ -19,7 +19,7 @@ struct belay_checkpoint_strings {
 };
 
 _Static_assert(sizeof(belay_checkpoint_tensor) ==
-                   offsetof(belay_checkpoint_tensor, rank) + sizeof(int32_t),
+                   offsetof(belay_checkpoint_tensor, reserved) + sizeof(uint32_t),
                "no tail padding");
 
 static belay_code load(belay_checkpoint_reader *reader, const char *prefix, belay_error *err) {
@@ -50,6 +50,7 @@ static belay_code load(belay_checkpoint_reader *reader, const char *prefix, bela
             .parts = from->parts,
             .dtype = from->dtype,
             .rank = from->rank,
+            .crc32c = from->crc,
         };
     }
     return BELAY_OK;

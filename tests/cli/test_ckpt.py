@@ -4,8 +4,11 @@ import json
 import unittest
 
 import numpy as np
+import tensorflow as tf
 
-from support import Case, GRAPHS, linear_feeds, need_graphs
+from support import Case, GRAPHS, ROOT, linear_feeds, need_graphs
+
+tf1 = tf.compat.v1
 
 NO_TENSORFLOW = {"BELAY_TENSORFLOW": "/no/such/folder"}
 
@@ -107,6 +110,45 @@ class Ckpt(Case):
         (table,) = [t for t in shown["tensors"] if t["name"] == "embedding"]
         self.assertEqual((table["shape"], table["parts"]), ([10, 4], 3))
         self.assertEqual(len(self.tensor("embedding", folder)), 40)
+
+    def test_what_cannot_be_shown_hides_nothing_else(self):
+        variant = "variant []: its value cannot be shown"
+        plain = ROOT / "tests" / "data" / "bundle" / "plain"
+        names = [t["name"] for t in json.loads(self.ckpt("show", plain, "--json").stdout)["tensors"]]
+        after = names[names.index("list") + 1 :]
+        self.assertTrue(after, "the tensor in question is not the last")
+        text = self.ckpt("cat", plain).stdout
+        self.assertIn(f"list {variant}\n", text)
+        self.assertTrue(all(f"\n{name} " in text for name in after))
+        values = {t["name"]: t for t in json.loads(self.ckpt("cat", plain, "--json").stdout)}
+        self.assertEqual(list(values), names)
+        self.assertEqual((values["list"]["values"], values["list"]["problem"]), (None, "its value cannot be shown"))
+        self.fails(1, "ckpt", "cat", plain, "list", saying=("'list'", "variant", "its value cannot be shown"))
+
+    def test_diff_goes_on_behind_what_cannot_be_shown(self):
+        with tf.Graph().as_default(), tf1.Session() as session:
+            prefixes = []
+            for number, word in ((1, "one"), (2, "one"), (3, "two")):
+                prefix = str(self.dir / f"list{number}")
+                handle = tf.raw_ops.TensorListFromTensor(tensor=[word], element_shape=tf.constant([], tf.int32))
+                session.run(tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["list", "z"], shape_and_slices=["", ""],
+                                              tensors=[handle, tf.constant(number)]))
+                prefixes.append(prefix)
+        first, same, other = prefixes
+        self.ckpt("diff", first, first)
+        said = self.ckpt("diff", first, same, exit_code=3).stdout
+        self.assertNotIn("list ", said)
+        self.assertRegex(said, r"(?m)^z +1 of 1 values")
+        said = self.ckpt("diff", first, other, exit_code=3).stdout
+        self.assertRegex(said, r"(?m)^list +other bytes; its value cannot be shown$")
+        self.assertRegex(said, r"(?m)^z +1 of 1 values")
+
+    def test_strings_go_on_after_a_nul(self):
+        with tf.Graph().as_default(), tf1.Session() as session:
+            prefix = str(self.dir / "strings")
+            session.run(tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["s"], shape_and_slices=[""],
+                                          tensors=[tf.constant(["one\0two", ""])]))
+        self.assertEqual(self.tensor("s", prefix), ["one\0two", ""])
 
 
 if __name__ == "__main__":
