@@ -5,7 +5,6 @@
 #include "quiet.h"
 #include "signals.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -107,13 +106,11 @@ void cli_feeds_free(cli_feeds *feeds) {
 struct parsed {
     cli_feeds feeds;
     char *best_metric;
-    char *config;
 };
 
 static void parsed_free(struct parsed *parsed) {
     cli_feeds_free(&parsed->feeds);
     free(parsed->best_metric);
-    free(parsed->config);
 }
 
 /* What may follow a colon in a metric's own name: the number of a tensor, as in "loss:0". */
@@ -176,30 +173,6 @@ static int parse_log_format(const char *text, enum cli_log_format *out) {
     return CLI_OK;
 }
 
-/* ConfigProtos are small; anything else that was named by mistake is not read whole. */
-#define CONFIG_MOST (1 << 20)
-
-static int read_config(const char *path, belay_training_run_options *o, struct parsed *parsed) {
-    if (!path)
-        return CLI_OK;
-    FILE *file = fopen(path, "rb");
-    if (!file) {
-        cli_error("cannot read %s: %s", path, strerror(errno));
-        return CLI_FAILED;
-    }
-    parsed->config = cli_alloc(CONFIG_MOST + 1);
-    size_t size = fread(parsed->config, 1, CONFIG_MOST + 1, file);
-    int failed = ferror(file);
-    fclose(file);
-    if (failed || size > CONFIG_MOST) {
-        cli_error("%s is not a ConfigProto", path);
-        return CLI_FAILED;
-    }
-    o->session_config = parsed->config;
-    o->session_config_size = size;
-    return CLI_OK;
-}
-
 /* What can be told without the graph is told before anything is touched. */
 static int check(const values *v) {
     if (!v->dir)
@@ -250,8 +223,6 @@ static int fill(const values *v, const char *graph, belay_training_run_options *
         code = parse_keep_best(v->keep_best, o, parsed);
     if (code == CLI_OK)
         code = parse_threads(v->threads, o);
-    if (code == CLI_OK)
-        code = read_config(v->session_config, o, parsed);
     o->graph = graph;
     o->dir = v->dir;
     o->signature = v->signature;
@@ -261,6 +232,7 @@ static int fill(const values *v, const char *graph, belay_training_run_options *
     o->feeds = (const char *const *)parsed->feeds.names;
     o->feed_files = parsed->feeds.files;
     o->master = v->master;
+    o->session_config_file = v->session_config;
     o->steps = v->steps > 0 ? v->steps : 0;
     o->epochs = v->epochs > 0 ? v->epochs : 0;
     o->batch = v->batch > 0 ? v->batch : 0;
@@ -331,7 +303,7 @@ static int train(belay_training_run *run, belay_error *err) {
 static int run_train(const void *given, const char *const *arguments, int count) {
     const values *v = given;
     belay_training_run_options o = BELAY_TRAINING_RUN_OPTIONS_INIT;
-    struct parsed parsed = {{NULL, NULL}, NULL, NULL};
+    struct parsed parsed = {{NULL, NULL}, NULL};
     enum cli_log_format log_format;
     char loading[512];
     (void)count;

@@ -79,12 +79,11 @@ typedef struct belay_training_run_options {
     const char *const *feed_files; /**< A `.npy` file for each, ending in NULL. */
     const char *best_metric;       /**< Keep the best keep_best checkpoints by this fetched name. */
     const char *master;            /**< TensorFlow target; NULL: in this process. */
-    const void *session_config;    /**< A serialised ConfigProto; NULL: an empty one. */
-    size_t session_config_size;
-    int64_t steps;      /**< Until the global step is this; 0: not given. */
-    int64_t epochs;     /**< Until the arrays were seen so often; 0: not given. */
-    int64_t batch;      /**< Rows in a batch; 0: what the graph fixes, else 32. */
-    int64_t seed;       /**< Drives shuffling, and nothing else. */
+    const char *session_config_file; /**< Holds a serialised ConfigProto; NULL: an empty one. */
+    int64_t steps;                   /**< Until the global step is this; 0: not given. */
+    int64_t epochs;                  /**< Until the arrays were seen so often; 0: not given. */
+    int64_t batch;                   /**< Rows in a batch; 0: what the graph fixes, else 32. */
+    int64_t seed;                    /**< Drives shuffling, and nothing else. */
     int64_t save_steps; /**< Save so often; 0: see save_secs; BELAY_OFF: only the start and the end
                            are saved. */
     double save_secs;   /**< 0 with save_steps 0: 600; BELAY_OFF. */
@@ -108,7 +107,7 @@ typedef struct belay_training_run_options {
 #define BELAY_TRAINING_RUN_OPTIONS_INIT                                                            \
     {                                                                                              \
         sizeof(belay_training_run_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,  \
-            NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0           \
+            NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0, 0, 0, 0, 0              \
     }
 
 /**
@@ -219,20 +218,19 @@ typedef struct belay_evaluate_options {
     const char *signature;      /**< NULL: "eval", where the graph has it. */
     const char *const *fetches; /**< Further outputs or tensors, ending in NULL. */
     const char *const *feeds;   /**< Inputs of the signature or tensors to feed, ending in NULL. */
-    const char *const *feed_files; /**< A `.npy` file for each, ending in NULL. */
-    const char *master;            /**< TensorFlow target; NULL: in this process. */
-    const void *session_config;    /**< A serialised ConfigProto; NULL: an empty one. */
-    size_t session_config_size;
-    int64_t batch;                 /**< Rows in a batch; 0: what the graph fixes, else 256. */
-    belay_should_stop should_stop; /**< NULL: nobody stops it. */
-    void *stop_self;               /**< Handed to should_stop. */
+    const char *const *feed_files;   /**< A `.npy` file for each, ending in NULL. */
+    const char *master;              /**< TensorFlow target; NULL: in this process. */
+    const char *session_config_file; /**< Holds a serialised ConfigProto; NULL: an empty one. */
+    int64_t batch;                   /**< Rows in a batch; 0: what the graph fixes, else 256. */
+    belay_should_stop should_stop;   /**< NULL: nobody stops it. */
+    void *stop_self;                 /**< Handed to should_stop. */
 } belay_evaluate_options;
 
 /** Initialiser with every field at its default. */
 #define BELAY_EVALUATE_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(belay_evaluate_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0,      \
-            NULL, NULL                                                                             \
+        sizeof(belay_evaluate_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL,   \
+            NULL                                                                                   \
     }
 
 /** What an evaluation found. */

@@ -6,6 +6,7 @@
 #include "run/feeds.h"
 #include "run/plan.h"
 #include "run/restored.h"
+#include "run/target.h"
 
 #include <belay/run.h>
 
@@ -45,6 +46,7 @@ struct work {
     belay_evaluation *result;
     belay_graph *graph;
     belay_saver *saver;
+    bly_target target;
     belay_session *session;
     bly_feeds *feeds;
     bly_names feed_tensors;
@@ -98,11 +100,7 @@ static belay_code open_feeds(struct work *work, belay_error *err) {
 }
 
 static belay_code open_session(struct work *work, belay_error *err) {
-    belay_session_options options = BELAY_SESSION_OPTIONS_INIT;
     belay_evaluation *result = work->result;
-    options.target = work->options->master;
-    options.config = work->options->session_config;
-    options.config_size = work->options->session_config_size;
     work->saver = belay_saver_new(work->graph, NULL, err);
     if (!work->saver)
         return belay_error_code(err);
@@ -110,8 +108,8 @@ static belay_code open_session(struct work *work, belay_error *err) {
         work->prefix ? bly_strdup(work->prefix) : bly_choose_checkpoint(work->options->dir, err);
     if (!result->checkpoint)
         return work->prefix ? bly_fail_memory(err) : belay_error_code(err);
-    work->session =
-        bly_restored_session(work->graph, work->saver, result->checkpoint, &options, err);
+    work->session = bly_restored_session(work->graph, work->saver, result->checkpoint,
+                                         &work->target.options, err);
     if (!work->session)
         return belay_error_code(err);
     result->step = bly_restored_step(work->session, result->checkpoint);
@@ -209,6 +207,8 @@ static belay_code evaluate(struct work *work, belay_error *err) {
     if (code == BELAY_OK)
         code = open_feeds(work, err);
     if (code == BELAY_OK)
+        code = bly_target_open(&work->target, work->graph, o->master, o->session_config_file, err);
+    if (code == BELAY_OK)
         code = open_session(work, err);
     if (code == BELAY_OK)
         code = run_batches(work, err);
@@ -238,6 +238,7 @@ belay_evaluation *bly_evaluate_checkpoint(const belay_evaluate_options *given, c
     bly_names_free(&work.feed_tensors);
     bly_feeds_close(work.feeds);
     belay_session_free(work.session);
+    bly_target_close(&work.target);
     belay_saver_free(work.saver);
     belay_graph_free(work.graph);
     if (code == BELAY_OK)

@@ -129,10 +129,7 @@ static int says_end_is_reached(belay_training_run *run, const struct peek *peek)
 /* Whether the checkpoint that says so really restores. Where it does not, an older one goes on. */
 static int restores(belay_training_run *run, const char *prefix, int64_t *out_step) {
     BLY_LOCAL_ERROR(ignored);
-    belay_session_options options = BELAY_SESSION_OPTIONS_INIT;
-    options.config = run->session_config;
-    options.config_size = run->options.session_config_size;
-    belay_session *session = belay_session_open(run->graph, &options, &ignored);
+    belay_session *session = belay_session_open(run->graph, &run->target.options, &ignored);
     int fine = session && belay_saver_restore(run->saver, session, prefix, &ignored) == BELAY_OK &&
                belay_session_global_step(session, out_step, &ignored) == BELAY_OK;
     belay_session_free(session);

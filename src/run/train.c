@@ -53,12 +53,6 @@ static belay_code keep_options(belay_training_run *run, belay_error *err) {
     belay_code code = BELAY_OK;
     for (size_t i = 0; i < sizeof texts / sizeof texts[0] && code == BELAY_OK; i++)
         code = keep_text(run, texts[i], err);
-    if (code == BELAY_OK && o->session_config_size) {
-        run->session_config = bly_malloc(o->session_config_size);
-        if (!run->session_config)
-            return bly_fail_memory(err);
-        memcpy(run->session_config, o->session_config, o->session_config_size);
-    }
     return code;
 }
 
@@ -192,6 +186,9 @@ static belay_code open_all(belay_training_run *run, belay_error *err) {
         code = make_scaffold(run, err);
     if (code == BELAY_OK)
         code = keep_options(run, err);
+    if (code == BELAY_OK)
+        code = bly_target_open(&run->target, run->graph, run->options.master,
+                               run->options.session_config_file, err);
     return code;
 }
 
@@ -231,7 +228,7 @@ void belay_training_run_close(belay_training_run *run) {
     bly_lock_release(run->lock);
     bly_names_free(&run->feed_tensors);
     bly_names_free(&run->kept);
-    bly_free(run->session_config);
+    bly_target_close(&run->target);
     bly_free(run->last_checkpoint);
     bly_free(run->ending_text);
     bly_free(run->outputs);
@@ -328,15 +325,11 @@ static void publish(void *self, belay_monitored_session *session) {
 static belay_monitored_session *open_session(belay_training_run *run, belay_error *err) {
     const belay_training_run_options *o = &run->options;
     belay_training_options t = BELAY_TRAINING_OPTIONS_INIT;
-    belay_session_options target = BELAY_SESSION_OPTIONS_INIT;
     belay_checkpoint_listener listener = {&bly_train_listener, run};
     bly_session_witness witness = {publish, run};
     belay_hook *hooks[2] = {bly_train_hook_new(run, err), NULL};
     belay_monitored_session *session = NULL;
-    target.target = o->master;
-    target.config = run->session_config;
-    target.config_size = o->session_config_size;
-    t.session = &target;
+    t.session = &run->target.options;
     t.checkpoint_dir = o->dir;
     t.scaffold = run->scaffold;
     t.threads = o->threads;

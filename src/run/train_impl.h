@@ -10,6 +10,7 @@
 #include "run/ledger.h"
 #include "run/lock.h"
 #include "run/plan.h"
+#include "run/target.h"
 
 #include <belay/hooks.h>
 #include <belay/run.h>
@@ -19,7 +20,7 @@
 struct belay_training_run {
     belay_training_run_options options; /* its strings lie in `kept` */
     bly_names kept;
-    void *session_config;
+    bly_target target;
     belay_graph *graph;
     bly_plan plan;
     bly_names feed_tensors; /* the plan's, as a step takes them */

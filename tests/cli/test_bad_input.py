@@ -116,6 +116,47 @@ class BadNames(Case):
         )
 
 
+class BadTargets(Case):
+    """Found before anything is written, and before --fresh moves anything."""
+
+    def bad_config(self):
+        path = self.dir / "bad.config"
+        path.write_bytes(b"\xff" * 9)
+        return path
+
+    def wrong(self):
+        bad = self.bad_config()
+        (self.dir / "large.config").write_bytes(bytes(2 << 20))
+        return (
+            (f"--session-config={bad}", (str(bad), "ConfigProto")),
+            (f"--session-config={self.dir}/none", f"{self.dir}/none"),
+            (f"--session-config={self.dir}", f"{self.dir}: "),
+            (f"--session-config={self.dir}/large.config", "large.config is larger than"),
+            ("--master=foo", ("no session with foo", "session factory")),
+            ("--master=grpc://foo", ("grpc://foo", "host-port")),
+            ("--master=grpc://", ("grpc://", "host-port")),
+        )
+
+    def test_nothing_is_written(self):
+        for option, said in self.wrong():
+            with self.subTest(option=option):
+                self.fails_to_train(1, GRAPHS / "tiny.meta", "--steps=3", option, saying=said)
+
+    def test_fresh_moves_nothing(self):
+        self.train(GRAPHS / "tiny.meta", "--steps=3")
+        before = self.names()
+        for option, said in self.wrong():
+            with self.subTest(option=option):
+                self.fails(1, "train", GRAPHS / "tiny.meta", "--dir", self.run_dir, "--steps=5", "--fresh", option,
+                           saying=said)
+                self.assertEqual(self.names(), before)
+
+    def test_eval_names_its_master(self):
+        self.train(GRAPHS / "tiny.meta", "--steps=3")
+        self.fails(1, "eval", GRAPHS / "tiny.meta", "--dir", self.run_dir, "--fetch=global_step", "--master=foo",
+                   saying=("no session with foo", "session factory"))
+
+
 class BadArrays(Case):
     def setUp(self):
         super().setUp()
