@@ -84,29 +84,37 @@ static belay_saver *get_saver(checkpoint_saver *hook, belay_session *session, be
 /* ---- one save ---- */
 
 /* With META_ONCE there is one .meta, and it goes along to the newest checkpoint: beside an old one
- * it would be deleted with it. So it goes before the save, which deletes. 0: it is lost. */
-static int move_meta(checkpoint_saver *hook, int64_t step) {
+ * it would be deleted with it. So it goes before the save, which deletes, and back where the save
+ * fails: *to_prefix is then where it was before. 0: it is lost. */
+static int move_meta(checkpoint_saver *hook, char **to_prefix) {
     BLY_LOCAL_ERROR(ignored);
-    bly_buf from = BLY_BUF_INIT, to = BLY_BUF_INIT, prefix = BLY_BUF_INIT;
-    bly_buf_printf(&prefix, "%s-%lld", hook->save_path, (long long)step);
+    bly_buf from = BLY_BUF_INIT, to = BLY_BUF_INIT;
     bly_buf_printf(&from, "%s.meta", hook->meta_prefix);
-    bly_buf_printf(&to, "%s.meta", bly_buf_text(&prefix));
-    int there = !from.failed && !to.failed && !prefix.failed &&
+    bly_buf_printf(&to, "%s.meta", *to_prefix);
+    int there = !from.failed && !to.failed &&
                 (strcmp(from.data, to.data) == 0 ||
                  bly_file_rename(from.data, to.data, &ignored) == BELAY_OK);
-    bly_free(hook->meta_prefix);
-    hook->meta_prefix = there ? bly_strdup(prefix.data) : NULL;
     bly_buf_free(&from);
     bly_buf_free(&to);
-    bly_buf_free(&prefix);
-    return hook->meta_prefix != NULL;
+    char *before = hook->meta_prefix;
+    hook->meta_prefix = there ? *to_prefix : NULL;
+    if (there)
+        *to_prefix = before;
+    else
+        bly_free(before);
+    return there;
 }
 
-static int has_meta(const checkpoint_saver *hook) {
+static char *prefix_of(const checkpoint_saver *hook, int64_t step) {
+    bly_buf prefix = BLY_BUF_INIT;
+    bly_buf_printf(&prefix, "%s-%lld", hook->save_path, (long long)step);
+    return bly_buf_take(&prefix);
+}
+
+static int has_file(const char *prefix, const char *suffix) {
     bly_buf path = BLY_BUF_INIT;
-    if (hook->meta_prefix)
-        bly_buf_printf(&path, "%s.meta", hook->meta_prefix);
-    int there = hook->meta_prefix && !path.failed && bly_file_exists(path.data);
+    bly_buf_printf(&path, "%s%s", prefix, suffix);
+    int there = !path.failed && bly_file_exists(path.data);
     bly_buf_free(&path);
     return there;
 }
@@ -123,12 +131,18 @@ static belay_code write_checkpoint(checkpoint_saver *hook, belay_session *sessio
     }
     int once = !(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF) &&
                (hook->flags & BELAY_CHECKPOINT_SAVER_META_ONCE);
-    int write_meta = !(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF) &&
-                     !(once && has_meta(hook) && move_meta(hook, step));
+    char *beside = NULL;
+    if (once && hook->meta_prefix && has_file(hook->meta_prefix, ".meta"))
+        beside = prefix_of(hook, step);
+    int moved = beside && move_meta(hook, &beside);
+    int write_meta = !(hook->flags & BELAY_CHECKPOINT_SAVER_NO_GRAPH_DEF) && !moved;
     if (!write_meta)
         options.flags |= BELAY_SAVE_NO_META_GRAPH;
     belay_code code =
         belay_saver_save(saver, session, hook->save_path, step, &options, &prefix, err);
+    if (code != BELAY_OK && moved && !has_file(hook->meta_prefix, ".index"))
+        move_meta(hook, &beside);
+    bly_free(beside);
     if (code != BELAY_OK || !prefix)
         return code; /* no prefix: the saver covers nothing, and wrote nothing */
     if (once && write_meta) {

@@ -624,6 +624,18 @@ static void test_checkpoint_saver__writes_meta_again_where_it_was_lost(void **st
     close_session(f);
 }
 
+static void test_checkpoint_saver__a_failed_save_leaves_the_one_meta_where_it_was(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    save_with_flags(f, BELAY_CHECKPOINT_SAVER_META_ONCE);
+    open_session(f);
+    scripted_fail("save/SaveV2", 2, BELAY_RESOURCE_EXHAUSTED, "No space left on device");
+    assert_int_equal(run_once(f), BELAY_RESOURCE_EXHAUSTED);
+    assert_int_equal(try_close(f), BELAY_RESOURCE_EXHAUSTED);
+    assert_true(has_file(f, "model.ckpt-0.meta"));
+    assert_false(has_file(f, "model.ckpt-1.meta"));
+}
+
 /* ---- stop votes ---- */
 
 static void test_checkpoint_saver__a_listener_may_stop_training__HK_CKPT_13(void **state) {
@@ -896,6 +908,7 @@ int main(void) {
         TEST(test_checkpoint_saver__writes_meta_beside_each__HK_CKPT_10),
         TEST(test_checkpoint_saver__writes_no_graph_where_told__MS_39),
         TEST(test_checkpoint_saver__keeps_one_meta_where_told),
+        TEST(test_checkpoint_saver__a_failed_save_leaves_the_one_meta_where_it_was),
         TEST(test_checkpoint_saver__writes_meta_again_where_it_was_lost),
         TEST(test_checkpoint_saver__a_listener_may_stop_training__HK_CKPT_13),
         TEST(test_checkpoint_saver__also_at_the_initial_save__BUG_47),
