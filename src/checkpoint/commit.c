@@ -70,6 +70,17 @@ void bly_commit_abandon(const char *temporary) {
         bly_warn("%s", mine.message);
 }
 
+void bly_commit_sweep(const char *directory) {
+    BLY_LOCAL_ERROR(ignored);
+    int lock;
+    char *temporary = bly_path_join(directory, TEMPORARY_NAME);
+    if (temporary && bly_commit_lock(directory, temporary, &lock, &ignored) == BELAY_OK) {
+        bly_commit_abandon(temporary);
+        bly_commit_unlock(lock);
+    }
+    bly_free(temporary);
+}
+
 /* Names of the files "NAME.*" in a folder, the index last. */
 struct files {
     const char *name;

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "checkpoint/commit.h"
 #include "checkpoint/state.h"
 #include "run/lock.h"
 
@@ -84,6 +85,7 @@ void bly_sweep(const char *folder) {
     struct sweep sweep = {folder, 0};
     struct stat info;
     BLY_LOCAL_ERROR(mine);
+    bly_commit_sweep(folder);
     char *lock = bly_path_join(folder, BLY_LOCK_FILE); /* written a moment ago */
     if (lock && !stat(lock, &info)) {
         sweep.now = info.st_mtime;

@@ -4,6 +4,7 @@
 #include "scratch.h"
 
 #include "base/file.h"
+#include "checkpoint/commit.h"
 #include "run/lock.h"
 #include "run/sweep.h"
 
@@ -108,6 +109,41 @@ static void test_sweep__leaves_names_that_are_spelled_otherwise(void **state) {
     assert_true(bly_is_directory(folder));
 }
 
+static const char *leave_save(void **state) {
+    const char *folder = scratch_path(state, ".belay-saving/deep");
+    assert_int_equal(bly_make_directories(folder, NULL), BELAY_OK);
+    scratch_write(scratch_path(state, ".belay-saving/model.ckpt-7.index"), "half", 4);
+    scratch_write(scratch_path(state, ".belay-saving/deep/part"), "half", 4);
+    return scratch_path(state, ".belay-saving");
+}
+
+static void test_sweep__removes_what_a_killed_save_left(void **state) {
+    const char *folder = leave_save(state);
+    sweep(state);
+    assert_false(bly_is_directory(folder));
+}
+
+/* A program that saves through the library alone does not hold the run's lock. */
+static void test_sweep__leaves_a_save_that_is_going_on(void **state) {
+    const char *folder = leave_save(state);
+    int lock = -1;
+    assert_int_equal(bly_commit_lock(*state, "x", &lock, NULL), BELAY_OK);
+    sweep(state);
+    assert_true(bly_file_exists(scratch_path(state, ".belay-saving/deep/part")));
+    bly_commit_unlock(lock);
+    sweep(state);
+    assert_false(bly_is_directory(folder));
+}
+
+static void test_sweep__follows_no_link_in_its_place(void **state) {
+    const char *elsewhere = scratch_path(state, "elsewhere");
+    assert_int_equal(mkdir(elsewhere, 0777), 0);
+    scratch_write(scratch_path(state, "elsewhere/kept"), "whole", 5);
+    assert_int_equal(symlink("elsewhere", scratch_path(state, ".belay-saving")), 0);
+    sweep(state);
+    assert_true(bly_file_exists(scratch_path(state, "elsewhere/kept")));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_set_up, scratch_tear_down)
 
 int main(void) {
@@ -117,6 +153,9 @@ int main(void) {
         TEST(test_sweep__leaves_what_somebody_may_be_writing),
         TEST(test_sweep__leaves_what_is_not_belays),
         TEST(test_sweep__leaves_names_that_are_spelled_otherwise),
+        TEST(test_sweep__removes_what_a_killed_save_left),
+        TEST(test_sweep__leaves_a_save_that_is_going_on),
+        TEST(test_sweep__follows_no_link_in_its_place),
     };
     return cmocka_run_group_tests(tests, find_gone, NULL);
 }
