@@ -132,7 +132,8 @@ typedef struct belay_step_counter_options {
 #define BELAY_STEP_COUNTER_OPTIONS_INIT                                                            \
     { sizeof(belay_step_counter_options), 0, 0, NULL, NULL }
 
-/** Reports steps per second (HK-STEP). */
+/** Reports steps per second (HK-STEP). Its events begin with a START event of the session, unless
+ * another hook has written that: so readers forget what a recovery undoes (BUG-45). */
 BELAY_API belay_hook *belay_step_counter_hook_new(const belay_step_counter_options *options,
                                                   belay_error *err);
 

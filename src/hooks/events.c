@@ -7,7 +7,7 @@
 
 belay_code bly_events_init(bly_events *events, const char *directory, belay_summary_writer *given,
                            belay_error *err) {
-    *events = (bly_events){NULL, NULL, NULL};
+    *events = (bly_events){NULL, NULL, NULL, 0};
     if (given)
         events->given = belay_summary_writer_ref(given);
     else if (directory && !(events->directory = bly_strdup(directory)))
@@ -40,10 +40,19 @@ belay_code bly_events_open(bly_events *events, belay_error *err) {
     return mine.code;
 }
 
-belay_code bly_events_add_graph(bly_events *events, belay_session *session, belay_error *err) {
+belay_code bly_events_session(bly_events *events, belay_session *session, belay_error *err) {
+    events->unstarted = 1;
+    bly_writer_expect_start(events->writer);
     if (!events->writer || events->writer == events->given || bly_writer_has_graph(events->writer))
         return BELAY_OK;
     return belay_summary_writer_add_graph_once(events->writer, belay_session_graph(session), err);
+}
+
+belay_code bly_events_start(bly_events *events, int64_t step, belay_error *err) {
+    if (!events->writer || !events->unstarted)
+        return BELAY_OK;
+    events->unstarted = 0;
+    return bly_writer_start(events->writer, step, err);
 }
 
 belay_code bly_events_close(bly_events *events, belay_error *err) {

@@ -46,7 +46,7 @@ static belay_code after_create_session(void *self, belay_session *session,
     profiler *hook = self;
     (void)coordinator;
     bly_timer_reset(&hook->timer);
-    return bly_events_add_graph(&hook->events, session, err);
+    return bly_events_session(&hook->events, session, err);
 }
 
 static belay_code before_run(void *self, belay_run_context *run, belay_error *err) {

@@ -55,7 +55,7 @@ static belay_code after_create_session(void *self, belay_session *session,
     bly_timer_reset(&hook->timer);
     hook->runs = 0;
     hook->last_run = -1;
-    return bly_events_add_graph(&hook->events, session, err);
+    return bly_events_session(&hook->events, session, err);
 }
 
 static belay_code report(step_counter *hook, int64_t step, belay_error *err) {
@@ -89,8 +89,8 @@ static void check_counting(const step_counter *hook, const belay_progress *now) 
 static belay_code after_run(void *self, belay_run_context *run, belay_error *err) {
     step_counter *hook = self;
     const belay_progress *now = belay_run_context_progress(run);
-    belay_code code = BELAY_OK;
-    if (bly_timer_should_trigger(&hook->timer, now->global_step))
+    belay_code code = bly_events_start(&hook->events, now->global_step, err);
+    if (code == BELAY_OK && bly_timer_should_trigger(&hook->timer, now->global_step))
         code = report(hook, now->global_step, err);
     check_counting(hook, now);
     hook->runs++;

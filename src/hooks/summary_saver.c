@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "hooks/events.h"
+#include "hooks/make.h"
 #include "hooks/timer.h"
 #include "session/scaffold.h"
 
@@ -20,7 +21,6 @@ typedef struct summary_saver {
     belay_scaffold *scaffold; /* NULL: summary_op was given */
     char *summary_op;
     belay_output output; /* op NULL: the graph has no summaries */
-    int started;         /* this session has its START event */
     int fetching;        /* in this run */
 } summary_saver;
 
@@ -57,8 +57,7 @@ static belay_code after_create_session(void *self, belay_session *session,
     summary_saver *hook = self;
     (void)coordinator;
     bly_timer_reset(&hook->timer);
-    hook->started = 0;
-    belay_code code = bly_events_add_graph(&hook->events, session, err);
+    belay_code code = bly_events_session(&hook->events, session, err);
     if (code != BELAY_OK || !hook->scaffold)
         return code;
     /* Only now: a scaffold has its summary op from finalize on, which comes after begin(). */
@@ -92,15 +91,9 @@ static belay_code write_summaries(summary_saver *hook, const belay_tensor *value
 static belay_code after_run(void *self, belay_run_context *run, belay_error *err) {
     summary_saver *hook = self;
     int64_t step = belay_run_context_progress(run)->global_step;
-    belay_code code = BELAY_OK;
-    if (!hook->started)
-        code = belay_summary_writer_add_session_log(hook->events.writer, BELAY_SESSION_START, NULL,
-                                                    NULL, step, err);
-    if (code != BELAY_OK)
+    belay_code code = bly_events_start(&hook->events, step, err);
+    if (code != BELAY_OK || !hook->fetching)
         return code;
-    hook->started = 1;
-    if (!hook->fetching)
-        return BELAY_OK;
     hook->fetching = 0;
     bly_timer_update(&hook->timer, step, NULL, NULL);
     return write_summaries(hook, belay_run_context_value(run, 0), step, err);
@@ -110,7 +103,7 @@ static void next_wanted(void *self, const belay_progress *now, belay_when *out) 
     summary_saver *hook = self;
     if (!hook->events.writer)
         return; /* nobody would read the summaries, so none is evaluated (BUG-44) */
-    if (!hook->started) {
+    if (hook->events.unstarted) {
         out->runs = now->runs;
         return;
     }
@@ -136,8 +129,8 @@ static void destroy(void *self) {
     bly_free(hook);
 }
 
-static belay_code read_options(summary_saver *hook, const belay_summary_saver_options *given,
-                               belay_error *err) {
+static belay_code read_options(void *self, const void *given, belay_error *err) {
+    summary_saver *hook = self;
     belay_summary_saver_options options;
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_summary_saver_options", err);
@@ -171,14 +164,5 @@ belay_hook *belay_summary_saver_hook_new(const belay_summary_saver_options *give
         .destroy = destroy,
         .name = "SummarySaverHook",
     };
-    summary_saver *hook = bly_calloc(1, sizeof *hook);
-    if (!hook) {
-        bly_fail_memory(err);
-        return NULL;
-    }
-    if (read_options(hook, given, err) != BELAY_OK) {
-        destroy(hook);
-        return NULL;
-    }
-    return belay_hook_new(&table, hook, err);
+    return bly_hook_make(&table, sizeof(summary_saver), read_options, given, err);
 }

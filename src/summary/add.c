@@ -254,6 +254,24 @@ belay_code belay_summary_writer_add_session_log(belay_summary_writer *writer,
     return code;
 }
 
+void bly_writer_expect_start(belay_summary_writer *writer) {
+    if (!writer)
+        return;
+    bly_mutex_lock(&writer->lock);
+    writer->start_expected = 1;
+    bly_mutex_unlock(&writer->lock);
+}
+
+belay_code bly_writer_start(belay_summary_writer *writer, int64_t step, belay_error *err) {
+    bly_mutex_lock(&writer->lock);
+    int is_expected = writer->start_expected;
+    writer->start_expected = 0;
+    bly_mutex_unlock(&writer->lock);
+    if (!is_expected)
+        return BELAY_OK;
+    return belay_summary_writer_add_session_log(writer, BELAY_SESSION_START, NULL, NULL, step, err);
+}
+
 static Bly__Event graph_event(Bly__Event__WhatCase what, const void *bytes, size_t size,
                               int64_t step) {
     Bly__Event event = BLY__EVENT__INIT;

@@ -24,6 +24,12 @@ belay_code bly_writer_add_graph_once(belay_summary_writer *writer, const void *g
                                      size_t graph_def_size, const void *meta_graph_def,
                                      size_t meta_graph_def_size, int64_t step, belay_error *err);
 
+/* A START event is to come: each hook of a new session says so. NULL is fine. */
+void bly_writer_expect_start(belay_summary_writer *writer);
+
+/* Adds it, where no other hook has done so by now. */
+belay_code bly_writer_start(belay_summary_writer *writer, int64_t step, belay_error *err);
+
 /* Whether the writer's file holds a graph, whichever. */
 int bly_writer_has_graph(belay_summary_writer *writer);
 

@@ -33,6 +33,7 @@ struct belay_summary_writer {
     bly_tag_set run_tags;
     struct bly_digest graph, meta_graph; /* the latest in this file */
     uint64_t graph_id;                   /* of the belay_graph that was added last; 0: none */
+    int start_expected;                  /* a session began, and has no START event yet */
     uint64_t dropped_before;             /* by queues that are gone */
     int warned_closed;
 

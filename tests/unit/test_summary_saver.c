@@ -237,6 +237,23 @@ static void test_summary_saver__goes_on_after_a_recovery__BUG_45(void **state) {
     assert_string_equal(summaries(f), "summary 1; summary 9; summary 17; summary 1; summary 9");
 }
 
+/* Three hooks on one file: it is one session all the same. */
+static void test_summary_saver__one_start_event_a_session__HK_SUM_04(void **state) {
+    fixture *f = *state;
+    belay_step_counter_options counter = BELAY_STEP_COUNTER_OPTIONS_INIT;
+    counter.output_dir = folder_of(f);
+    use_graph(f, MODEL SUMMARY);
+    add_hook(f, belay_step_counter_hook_new(&counter, f->err));
+    add_hook(f, summarize_every(f, 8, 0));
+    add_hook(f, summarize_every(f, 4, 0));
+    open_session(f);
+    run_steps(f, 3);
+    scripted_fail("train", 4, BELAY_UNAVAILABLE, "Socket closed");
+    run_steps(f, 3);
+    close_session(f);
+    assert_string_equal(starts(f), "START 1; START 1");
+}
+
 static void test_summary_saver__refuses_an_op_it_cannot_write(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL "summary = Const() dtype=float value=1\n");
@@ -298,6 +315,7 @@ int main(void) {
         TEST(test_summary_saver__starts_with_a_start_event__HK_SUM_04),
         TEST(test_summary_saver__writes_the_exact_step__HK_SUM_04),
         TEST(test_summary_saver__every_eight_steps__HK_SUM_05),
+        TEST_WAITING(test_summary_saver__one_start_event_a_session__HK_SUM_04),
         TEST(test_summary_saver__by_seconds__HK_SUM_03),
         TEST(test_summary_saver__end_flushes__HK_SUM_06),
         TEST(test_summary_saver__without_writer_evaluates_nothing__BUG_44),
