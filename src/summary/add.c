@@ -1,5 +1,4 @@
 #include "base/clock.h"
-#include "base/crc32c.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -54,7 +53,11 @@ static belay_code add_locked(belay_summary_writer *writer, Bly__Event *event, in
                              struct news *news, belay_error *err) {
     event->wall_time = bly_unix_time(); /* EV-07 */
     belay_code code = bly_event_put(&writer->scratch, event, err);
-    return code == BELAY_OK ? pass_on_locked(writer, may_drop, news, err) : code;
+    if (code == BELAY_OK)
+        code = pass_on_locked(writer, may_drop, news, err);
+    if (code == BELAY_OK && event->what_case == BLY__EVENT__WHAT_GRAPH_DEF)
+        writer->has_graph = 1;
+    return code;
 }
 
 static belay_code add(belay_summary_writer *writer, Bly__Event *event, belay_error *err) {
@@ -272,70 +275,31 @@ belay_code bly_writer_start(belay_summary_writer *writer, int64_t step, belay_er
     return belay_summary_writer_add_session_log(writer, BELAY_SESSION_START, NULL, NULL, step, err);
 }
 
-static Bly__Event graph_event(Bly__Event__WhatCase what, const void *bytes, size_t size,
-                              int64_t step) {
-    Bly__Event event = BLY__EVENT__INIT;
-    event.step = step;
-    event.what_case = what;
-    if (what == BLY__EVENT__WHAT_GRAPH_DEF)
-        event.graph_def = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)bytes};
-    else
-        event.meta_graph_def = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)bytes};
-    return event;
-}
-
-/* Adds a graph where it is wanted again or is not the latest of its kind in this file. */
-static belay_code add_graph(belay_summary_writer *writer, Bly__Event__WhatCase what,
-                            const void *bytes, size_t size, int64_t step, int once,
-                            belay_error *err) {
-    struct news news = {0, 0};
-    belay_code code = BELAY_OK;
+static belay_code add_graph(belay_summary_writer *writer, Bly__Event *event, const void *bytes,
+                            int64_t step, belay_error *err) {
+    if (!writer)
+        return bly_no_writer(err);
     if (!bytes)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "the graph is NULL");
-    Bly__Event event = graph_event(what, bytes, size, step);
-    struct bly_digest *latest =
-        what == BLY__EVENT__WHAT_GRAPH_DEF ? &writer->graph : &writer->meta_graph;
-    uint32_t crc = bly_crc32c(0, bytes, size);
-    bly_mutex_lock(&writer->lock);
-    int same = latest->known && latest->crc == crc && latest->size == size;
-    if (!(once && same) && is_open_locked(writer, &news)) {
-        code = add_locked(writer, &event, 0, &news, err);
-        if (code == BELAY_OK)
-            *latest = (struct bly_digest){1, crc, size};
-    }
-    bly_mutex_unlock(&writer->lock);
-    tell(writer, &news);
-    return code;
+    event->step = step;
+    return add(writer, event, err);
 }
 
 belay_code belay_summary_writer_add_graph(belay_summary_writer *writer, const void *graph_def,
                                           size_t size, int64_t step, belay_error *err) {
-    if (!writer)
-        return bly_no_writer(err);
-    return add_graph(writer, BLY__EVENT__WHAT_GRAPH_DEF, graph_def, size, step, 0, err);
+    Bly__Event event = BLY__EVENT__INIT;
+    event.what_case = BLY__EVENT__WHAT_GRAPH_DEF;
+    event.graph_def = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)graph_def};
+    return add_graph(writer, &event, graph_def, step, err);
 }
 
 belay_code belay_summary_writer_add_meta_graph(belay_summary_writer *writer,
                                                const void *meta_graph_def, size_t size,
                                                int64_t step, belay_error *err) {
-    if (!writer)
-        return bly_no_writer(err);
-    return add_graph(writer, BLY__EVENT__WHAT_META_GRAPH_DEF, meta_graph_def, size, step, 0, err);
-}
-
-belay_code bly_writer_add_graph_once(belay_summary_writer *writer, const void *graph_def,
-                                     size_t graph_def_size, const void *meta_graph_def,
-                                     size_t meta_graph_def_size, int64_t step, belay_error *err) {
-    belay_code code = BELAY_OK;
-    if (!writer)
-        return bly_no_writer(err);
-    if (graph_def)
-        code =
-            add_graph(writer, BLY__EVENT__WHAT_GRAPH_DEF, graph_def, graph_def_size, step, 1, err);
-    if (code == BELAY_OK && meta_graph_def)
-        code = add_graph(writer, BLY__EVENT__WHAT_META_GRAPH_DEF, meta_graph_def,
-                         meta_graph_def_size, step, 1, err);
-    return code;
+    Bly__Event event = BLY__EVENT__INIT;
+    event.what_case = BLY__EVENT__WHAT_META_GRAPH_DEF;
+    event.meta_graph_def = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)meta_graph_def};
+    return add_graph(writer, &event, meta_graph_def, step, err);
 }
 
 static belay_code add_run_metadata_locked(belay_summary_writer *writer, Bly__Event *event,

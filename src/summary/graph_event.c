@@ -32,9 +32,9 @@ belay_code belay_summary_writer_add_graph_once(belay_summary_writer *writer,
     bly_buf def = BLY_BUF_INIT, meta = BLY_BUF_INIT;
     BLY_LOCAL_ERROR(mine);
     if (bly_graph_def(graph, &def, &mine) == BELAY_OK &&
-        bly_graph_serialize_around(graph, &def, NULL, &meta, &mine) == BELAY_OK)
-        bly_writer_add_graph_once(writer, def.data, def.len, meta.data, meta.len, 0, &mine);
-    if (mine.code == BELAY_OK)
+        bly_graph_serialize_around(graph, &def, NULL, &meta, &mine) == BELAY_OK &&
+        belay_summary_writer_add_graph(writer, def.data, def.len, 0, &mine) == BELAY_OK &&
+        belay_summary_writer_add_meta_graph(writer, meta.data, meta.len, 0, &mine) == BELAY_OK)
         remember(writer, graph);
     bly_buf_free(&def);
     bly_buf_free(&meta);

@@ -49,7 +49,7 @@ static belay_code open_locked(belay_summary_writer *writer, belay_error *err) {
     bly_free(path);
     if (!writer->queue)
         return belay_error_code(err);
-    writer->graph.known = writer->meta_graph.known = 0;
+    writer->has_graph = 0;
     writer->graph_id = 0;
     writer->warned_closed = 0;
     return BELAY_OK;
@@ -295,7 +295,7 @@ uint64_t belay_summary_writer_dropped(belay_summary_writer *writer) {
 
 int bly_writer_has_graph(belay_summary_writer *writer) {
     bly_mutex_lock(&writer->lock);
-    int known = writer->graph.known;
+    int known = writer->has_graph;
     bly_mutex_unlock(&writer->lock);
     return known;
 }

@@ -17,13 +17,6 @@ belay_summary_writer *bly_writer_acquire(const char *directory, belay_error *err
  * NULL is fine. */
 belay_code bly_writer_release(belay_summary_writer *writer, int64_t deadline_us, belay_error *err);
 
-/* Adds a graph and a meta graph event, each only where the writer's file does not hold the same
- * bytes as its latest of that kind: so neither a second hook nor a recovery repeats them (EV-20,
- * BUG-51). Either may be NULL. */
-belay_code bly_writer_add_graph_once(belay_summary_writer *writer, const void *graph_def,
-                                     size_t graph_def_size, const void *meta_graph_def,
-                                     size_t meta_graph_def_size, int64_t step, belay_error *err);
-
 /* A START event is to come: each hook of a new session says so. NULL is fine. */
 void bly_writer_expect_start(belay_summary_writer *writer);
 

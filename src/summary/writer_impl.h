@@ -12,13 +12,6 @@
 
 #include <sys/types.h>
 
-/* What tells one graph from another. */
-struct bly_digest {
-    int known;
-    uint32_t crc;
-    size_t size;
-};
-
 struct belay_summary_writer {
     char *logdir;
     char *suffix;
@@ -31,10 +24,10 @@ struct belay_summary_writer {
     bly_buf scratch;        /* the event being added */
     bly_tag_set metadata_tags;
     bly_tag_set run_tags;
-    struct bly_digest graph, meta_graph; /* the latest in this file */
-    uint64_t graph_id;                   /* of the belay_graph that was added last; 0: none */
-    int start_expected;                  /* a session began, and has no START event yet */
-    uint64_t dropped_before;             /* by queues that are gone */
+    int has_graph;           /* the file holds one, whichever */
+    uint64_t graph_id;       /* of the belay_graph that was added last; 0: none */
+    int start_expected;      /* a session began, and has no START event yet */
+    uint64_t dropped_before; /* by queues that are gone */
     int warned_closed;
 
     /* guarded by registry_lock */

@@ -787,20 +787,6 @@ static void test_writer_release__brings_everything_to_the_file(void **state) {
     assert_ok(f, bly_writer_release(NULL, BLY_NEVER, f->err));
 }
 
-/* EV-20, BUG-51: hooks and recoveries name the graph again and again; the file holds it once. */
-static void test_writer_add_graph_once__leaves_out_what_the_file_has(void **state) {
-    struct fixture *f = *state;
-    belay_summary_writer *w = bly_writer_acquire(f->root, f->err);
-    for (int i = 0; i < 3; i++)
-        assert_ok(f, bly_writer_add_graph_once(w, "graph", 5, "meta", 4, 0, f->err));
-    assert_ok(f, bly_writer_add_graph_once(w, "other", 5, NULL, 0, 0, f->err));
-    assert_ok(f, belay_summary_writer_flush(w, 0, f->err));
-    assert_int_equal(count_events(f->root), 4);
-    assert_ok(f, belay_summary_writer_add_graph(w, "other", 5, 0, f->err)); /* asked for: added */
-    assert_ok(f, bly_writer_release(w, BLY_NEVER, f->err));
-    assert_int_equal(count_events(f->root), 5);
-}
-
 /* ---- Many threads, no memory ---- */
 
 #define ADDERS    4
@@ -856,7 +842,7 @@ static belay_code use_everything(struct fixture *f) {
     belay_summary_writer *w = bly_writer_acquire(f->root, f->err);
     if (!w)
         return belay_error_code(f->err);
-    belay_code code = bly_writer_add_graph_once(w, "graph", 5, "meta", 4, 0, f->err);
+    belay_code code = belay_summary_writer_add_graph(w, "graph", 5, 0, f->err);
     for (int i = 0; i < 2 && code == BELAY_OK; i++)
         code = belay_summary_writer_add_summary(w, bytes, size, 1, f->err);
     if (code == BELAY_OK)
@@ -932,7 +918,6 @@ int main(void) {
         test(test_event_queue__failure_releases_those_who_wait),
         test(test_writer_acquire__gives_one_writer_for_a_folder_however_spelled),
         test(test_writer_release__brings_everything_to_the_file),
-        test(test_writer_add_graph_once__leaves_out_what_the_file_has),
         test(test_summary_writer__takes_events_from_many_threads),
         test(test_summary_writer__survives_every_failed_allocation),
     };
