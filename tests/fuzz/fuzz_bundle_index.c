@@ -2,15 +2,14 @@
  * with checksums that are right, since no fuzzer gets past a checksum. The data file is a page of
  * zeros.
  *
- * With clang: -fsanitize=fuzzer,address -DWITH_LIBFUZZER. Without, main() runs the files it is
- * given, so that any compiler can run the corpus as a test: tests/fuzz/corpus/bundle_index. */
+ * With clang: -fsanitize=fuzzer,address. Without, replay.c gives it
+ * tests/fuzz/corpus/bundle_index. */
 #include "checkpoint/bundle.h"
 #include "table_file.h"
+#include "target.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define ROOM_MAX ((uint64_t)1 << 20)
@@ -46,8 +45,6 @@ static void set_up(void) {
     atexit(clean_up);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     set_up();
     bly_buf index = table_file_of(data, size);
@@ -72,20 +69,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bly_bundle_free(bundle);
     return 0;
 }
-
-#ifndef WITH_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        static uint8_t bytes[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        if (!file) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif

@@ -2,11 +2,9 @@
  * whole file with checksums that are right. How it is built: fuzz_bundle_index.c. */
 #include "checkpoint/bundle.h"
 #include "table_file.h"
+#include "target.h"
 
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static char path[] = "/tmp/belay-fuzz-v1.XXXXXX";
@@ -26,8 +24,6 @@ static void write_file(const void *bytes, size_t size) {
         abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bly_buf file = table_file_of(data, size);
     write_file(file.data, file.len);
@@ -44,20 +40,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bly_bundle_free(bundle);
     return 0;
 }
-
-#ifndef WITH_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        static uint8_t bytes[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        if (!file) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif

@@ -1,14 +1,13 @@
 /* Clusters, fuzzed: the first byte says what the rest is meant to be. Whatever is read must say
  * itself in a form that is read as the same again.
  *
- * With clang: -fsanitize=fuzzer,address -DWITH_LIBFUZZER. Without, main() runs the files it is
- * given: tests/fuzz/corpus/cluster. */
+ * With clang: -fsanitize=fuzzer,address. Without, replay.c gives it
+ * tests/fuzz/corpus/cluster. */
 #include "cluster/server.h"
+#include "target.h"
 
 #include <belay/cluster.h>
 
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,8 +63,6 @@ static void run_server_def(const uint8_t *data, size_t size) {
     belay_cluster_spec_free(spec);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0)
         return 0;
@@ -83,20 +80,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(text);
     return 0;
 }
-
-#ifndef WITH_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        static uint8_t bytes[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        if (!file) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif

@@ -1,15 +1,14 @@
 /* Event files, fuzzed: the first byte says whether the rest is the bytes of a file, or the payload
  * of one record, whose checksums are then right.
  *
- * With clang: -fsanitize=fuzzer,address -DWITH_LIBFUZZER. Without, main() runs the files it is
- * given: tests/fuzz/corpus/events. */
+ * With clang: -fsanitize=fuzzer,address. Without, replay.c gives it
+ * tests/fuzz/corpus/events. */
 #include "base/buf.h"
 #include "summary/event_file.h"
+#include "target.h"
 
 #include <belay/events.h>
 
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,8 +52,6 @@ static void put_record(bly_buf *out, const uint8_t *data, size_t size) {
     bly_records_seal(out->data, out->len);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char path[] = "/tmp/belay-fuzz-XXXXXX";
     bly_buf bytes = BLY_BUF_INIT;
@@ -73,20 +70,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bly_buf_free(&bytes);
     return 0;
 }
-
-#ifndef WITH_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        static uint8_t bytes[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        if (!file) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif

@@ -1,12 +1,11 @@
 /* Graphs as text, fuzzed: the first byte says what is read, 't' text and anything else a serialised
  * message. What was read as text is printed, and must be read as the same again; and so for bytes.
  *
- * With clang: -fsanitize=fuzzer,address -DWITH_LIBFUZZER. Without, main() runs the files it is
- * given: tests/fuzz/corpus/graph_text. */
+ * With clang: -fsanitize=fuzzer,address. Without, replay.c gives it
+ * tests/fuzz/corpus/graph_text. */
 #include "graph/text_form.h"
+#include "target.h"
 
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,8 +28,6 @@ static void check_again(const bly_buf *bytes) {
     bly_buf_free(&second);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bly_buf bytes = BLY_BUF_INIT;
     if (size == 0)
@@ -44,23 +41,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bly_buf_free(&bytes);
     return 0;
 }
-
-#ifndef WITH_LIBFUZZER
-int main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        static uint8_t bytes[1 << 20];
-        FILE *file = fopen(argv[i], "rb");
-        if (!file) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t size = fread(bytes, 1, sizeof bytes, file);
-        fclose(file);
-        /* every beginning of it, too: damage that a disk makes */
-        for (size_t len = 0; len < size; len += 1 + len / 50)
-            LLVMFuzzerTestOneInput(bytes, len);
-        LLVMFuzzerTestOneInput(bytes, size);
-    }
-    return 0;
-}
-#endif
