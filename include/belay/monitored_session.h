@@ -438,7 +438,8 @@ typedef belay_code (*belay_session_body)(void *self, belay_monitored_session *se
  * Where the body returns BELAY_OK, BELAY_OUT_OF_RANGE or BELAY_STOPPED, hooks get their end() and
  * the result is BELAY_OK, or what closing reports. With any other code there is no end(), and that
  * error is returned, with what closing adds chained to it. What steps returned inside does not
- * count, only what the body returns.
+ * count, only what the body returns; but what ended a recovery for good stays the session's error
+ * (BUG-79), and is returned where the body returns BELAY_OK.
  *
  * @param session Gone afterwards. NULL: does nothing and returns `err`'s code.
  * @param body    Must not close the session.

@@ -350,6 +350,14 @@ static belay_code refuse_in_hook(const belay_monitored_session *session, belay_e
                     "belay_run_context_session() gives the raw session");
 }
 
+/* Somebody has dealt with an error in the middle of what went well. Not so one that ended a
+ * recovery for good: it stays the session's (BUG-79), and should_stop may have told nobody of it
+ * (MS-43). */
+static void forget_failure(belay_monitored_session *session) {
+    if (session->is_open && session->failure.code != BELAY_OK)
+        belay_error_clear(&session->failure);
+}
+
 static belay_code check_outputs(const struct step_call *call, belay_error *err) {
     if (call->outputs || call->step->request.fetch_count == 0)
         return BELAY_OK;
@@ -371,9 +379,8 @@ static belay_code run_step(struct step_call *call, belay_error *err) {
     session->in_use++;
     belay_code code = bly_recovery_run(session, call_step, call, err);
     session->in_use--;
-    /* A hook may have filled it and gone on. */
-    if (code == BELAY_OK && session->failure.code != BELAY_OK)
-        belay_error_clear(&session->failure);
+    if (code == BELAY_OK)
+        forget_failure(session);
     return code;
 }
 
@@ -469,8 +476,8 @@ belay_code belay_monitored_session_run_step_fn(belay_monitored_session *session,
     session->in_use--;
     if (code == BELAY_STOPPED)
         session->step_fn_stopped = 1; /* SD-16 */
-    if (code == BELAY_OK && session->failure.code != BELAY_OK)
-        belay_error_clear(&session->failure);
+    if (code == BELAY_OK)
+        forget_failure(session);
     return code;
 }
 
@@ -490,10 +497,12 @@ belay_code belay_monitored_session_with(belay_monitored_session *session, belay_
     session->in_use--;
     if (code != BELAY_OK && mine.code != code)
         bly_fail(&mine, code, "the body failed without saying why");
-    /* Only what leaves the body decides how the session ends (MS-11). */
-    belay_error_clear(&session->failure);
+    /* Only what leaves the body decides how the session ends (MS-11), unless a recovery ended it.
+     */
     session->failed_to_prepare = 0;
-    if (code != BELAY_OK)
+    if (code == BELAY_OK)
+        forget_failure(session);
+    else
         bly_error_copy(&session->failure, &mine);
     return belay_monitored_session_close(session, err);
 }

@@ -131,7 +131,14 @@ class FollowingContext:
         return coordinated.run(*args, **kwargs)
 
     def request_stop(self):
+        self.has_asked = True
         raise StopIteration("step_fn has requested the iterations to stop.")
+
+
+@instead_of(ms._MonitoredSession.StepContext, "request_stop", "SD-16")
+def context_request_stop(original, self):
+    self.has_asked = True
+    original(self)
 
 
 @instead_of(ms._RecoverableSession, "run_step_fn", "BUG-01", "BUG-11", "BUG-16", "BUG-75", "BUG-78")
@@ -160,6 +167,11 @@ def failure_of(session):
     return getattr(session, "failure", None)
 
 
+def lasting_failure(session):
+    """What ended a recovery for good, whoever caught it, or was not told by should_stop."""
+    return failure_of(session) if is_half_made(session) and failure_of(session) and differs("BUG-79") else None
+
+
 def is_half_made(session):
     """A recovery failed for good: there is a recoverable session, and nothing in it."""
     stack = session._sess
@@ -179,9 +191,16 @@ def init(original, self, *args, **kwargs):
 
 
 @instead_of(ms._MonitoredSession, "run_step_fn", "MS-06", "BUG-79", "SD-16")
-def run_step_fn(original, self, *args, **kwargs):
+def run_step_fn(original, self, step_fn):
+    def function(step_context):
+        self.failure = None
+        result = step_fn(step_context)
+        if getattr(step_context, "has_asked", False) and differs("SD-16"):  # and the function went on
+            step_context.request_stop()
+        return result
+
     try:
-        return run(original, self, *args, **kwargs)
+        return run(original, self, function)
     except StopIteration:
         self.step_fn_stopped = True
         raise
@@ -191,12 +210,14 @@ def run_step_fn(original, self, *args, **kwargs):
 def run(original, self, *args, **kwargs):
     if is_half_made(self) and failure_of(self) and not isinstance(self.failure, PREEMPTION) and differs("BUG-79"):
         raise self.failure
+    self.failure = None
     try:
         result = original(self, *args, **kwargs)
     except BaseException as error:
         self.failure = error
         raise
-    self.failure = None
+    if not (is_half_made(self) and differs("BUG-79")):
+        self.failure = None
     return result
 
 
@@ -242,6 +263,8 @@ def end_hooks(session):
 @instead_of(ms._MonitoredSession, "_close_internal", "BUG-02", "BUG-03", "BUG-04", "BUG-08", "BUG-76")
 def close_internal(original, self, exception_type=None):
     coord, hooks = self._coordinated_creator.coord, self._hooks
+    if is_half_made(self):
+        coord = None  # of the session before, whose error was recovered from
     first = None if exception_type else end_hooks(self)
     reported = None
     try:

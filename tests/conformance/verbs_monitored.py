@@ -68,7 +68,7 @@ def train(w, targets, call):
     metadata = tf1.RunMetadata() if call.get("metadata") else None
     for _ in range(call.get("times", 1)):
         with failing(w, name), session.graph.as_default():  # in which a new session is made
-            if session.should_stop() and not call.get("even_if_stopped"):
+            if says_stop(session) and not call.get("even_if_stopped"):
                 break
             values = session.run(fetches + listed(targets), feeds, options, metadata)
         if metadata is not None:
@@ -131,6 +131,8 @@ def scope(w, name, call):
         w.body(call["calls"], 1, "scope")
     except BaseException:
         failure = sys.exc_info()
+    if failure[1] is None and (lasting := as_if.lasting_failure(session)) is not None:
+        failure = type(lasting), lasting, None
     w.failures.pop(name, None)
     w.objects["monitored", name] = None
     try:
@@ -153,14 +155,18 @@ def failing(w, name):
 def should_stop(w, name, call):
     session = monitored_session(w, name)
     with failing(w, name), session.graph.as_default():
-        return bool(session.should_stop())
+        return bool(says_stop(session))
 
 
 @verb
 def request_stop(w, name, call):
+    """What a loop asks beside should_stop(): helper threads hear of it when the session is closed."""
     session = monitored_session(w, name)
-    session._coordinated_creator.coord.request_stop()
-    session._sess.stop_asked = True
+    session.stop_asked = session._sess.stop_asked = True
+
+
+def says_stop(session):
+    return getattr(session, "stop_asked", False) or session.should_stop()
 
 
 @verb

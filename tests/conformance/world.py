@@ -33,7 +33,7 @@ class World:
         self.depth = 0  # of callbacks that we are in
 
     def get(self, kind, name):
-        if (kind, name) not in self.objects:
+        if self.objects.get((kind, name)) is None:
             raise NoObject(f"no {kind} called {name}")
         return self.objects[kind, name]
 

@@ -12,6 +12,7 @@ typedef struct script {
     int runs;             /* with hooks, in each call */
     int raw_runs;         /* on the raw session, in each call */
     int nested;           /* belay_step_run() of the session itself */
+    int asks;             /* whether it should stop */
     int stop_first;       /* asks to stop before anything else */
     int forgets_stop;     /* and returns BELAY_OK */
     belay_code fails[4];  /* call by call, after all else */
@@ -32,6 +33,8 @@ static belay_code do_it(void *self, belay_step_context *context, belay_error *er
         assert_int_equal(code, BELAY_STOPPED);
         return s->forgets_stop ? BELAY_OK : code;
     }
+    if (s->asks)
+        assert_int_equal(belay_monitored_session_should_stop(f->session), 1);
     if (s->closes)
         s->close_code = (uint32_t)belay_monitored_session_close(f->session, err);
     for (int i = 0; code == BELAY_OK && i < s->raw_runs; i++)
@@ -160,6 +163,14 @@ static void use_singular(fixture *f, counter *c) {
     assert_non_null(f->session);
     f->step = belay_step_prepare(f->session, NULL, NULL, (const char *[]){"train", NULL}, f->err);
     assert_non_null(f->step);
+}
+
+/* A helper thread reports that a task went away; no new session can be made. */
+static void lose_for_good(fixture *f) {
+    BLY_LOCAL_ERROR(gone);
+    belay_error_set(&gone, BELAY_UNAVAILABLE, "gone");
+    belay_coordinator_request_stop(belay_monitored_session_coordinator(f->session), &gone);
+    scripted_fail("TF_NewSession", 0, BELAY_PERMISSION_DENIED, "not any more");
 }
 
 /* ---- running ---- */
@@ -344,6 +355,22 @@ static void test_step_fn__makes_the_session_that_is_missing(void **state) {
     close_session(f);
 }
 
+/* MS-43, BUG-79, WS-10: it asks, and goes on; what ended the recovery comes out of the close. */
+static void test_step_fn__keeps_what_should_stop_cannot_tell(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    script s = {.f = f, .asks = 1};
+    use_model(f, &hook);
+    lose_for_good(f);
+    assert_ok(f, run_fn(&s));
+    assert_int_equal(should_stop(f), 1);
+    assert_int_equal(run_once(f), BELAY_PERMISSION_DENIED);
+    belay_monitored_session *session = f->session;
+    f->session = NULL;
+    assert_int_equal(belay_monitored_session_close(session, f->err), BELAY_PERMISSION_DENIED);
+    assert_int_equal(hook.ends, 0);
+}
+
 static void test_step_fn__checks_what_it_is_given(void **state) {
     fixture *f = *state;
     counter hook = {0};
@@ -525,12 +552,15 @@ typedef struct body {
     belay_code fails; /* at the end */
     belay_code closed;
     int closes;
+    int asks; /* whether it should stop */
 } body;
 
 static belay_code body_of(void *self, belay_monitored_session *session, belay_error *err) {
     body *b = self;
     for (int i = 0; i < b->runs; i++)
         belay_step_run(b->f->step, NULL, NULL, err);
+    if (b->asks)
+        assert_int_equal(belay_monitored_session_should_stop(session), 1);
     if (b->closes)
         b->closed = belay_monitored_session_close(session, err);
     belay_error_clear(err);
@@ -582,6 +612,17 @@ static void test_with__does_not_ask_what_happened_inside(void **state) {
     scripted_fail("train", 1, BELAY_INTERNAL, "broken");
     assert_ok(f, with(f, &b));
     assert_int_equal(hook.ends, 1);
+}
+
+/* MS-43, BUG-79: but an error that ended the session for good is not over. */
+static void test_with__keeps_what_should_stop_cannot_tell(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    body b = {.f = f, .asks = 1};
+    use_model(f, &hook);
+    lose_for_good(f);
+    assert_int_equal(with(f, &b), BELAY_PERMISSION_DENIED);
+    assert_int_equal(hook.ends, 0);
 }
 
 /* MS-10, ER-26: it is the scope that closes. */
@@ -742,6 +783,7 @@ int main(void) {
         TEST_WAITING(test_step_fn__cannot_run_after_a_hook_asked_to_stop),
         TEST_WAITING(test_step_fn__follows_a_nested_run_that_recovers),
         TEST_WAITING(test_step_fn__makes_the_session_that_is_missing),
+        TEST_WAITING(test_step_fn__keeps_what_should_stop_cannot_tell),
         TEST_WAITING(test_step_fn__checks_what_it_is_given),
         TEST_WAITING(test_hook__cannot_run_or_close_its_session),
         TEST_WAITING(test_step_fn__cannot_close_its_session),
@@ -754,6 +796,7 @@ int main(void) {
         TEST_WAITING(test_run_without_hooks__calls_none_and_recovers),
         TEST_WAITING(test_with__ends_as_the_body_does),
         TEST_WAITING(test_with__does_not_ask_what_happened_inside),
+        TEST_WAITING(test_with__keeps_what_should_stop_cannot_tell),
         TEST_WAITING(test_with__is_not_closed_from_inside),
         TEST_WAITING(test_with__passes_an_earlier_error_on),
         TEST_WAITING(test_step_fn__within_another_gives_up_once),
