@@ -576,7 +576,7 @@ def random_run(arguments):
     work = pathlib.Path(arguments.work).resolve()
     started, first, count = time.monotonic(), arguments.random, arguments.seeds
     explained, unexplained, tried, missed, mattered = 0, 0, 0, [], collections.Counter()
-    seen, deviations = set(), documented()
+    seen, deviations, kinds, raised = set(), documented(), collections.Counter(), set()
     for start in range(first, first + count, SEEDS_A_PROCESS):
         seeds = range(start, min(start + SEEDS_A_PROCESS, first + count))
         scenarios = [random_scenarios.scenario(seed) for seed in seeds]
@@ -585,7 +585,9 @@ def random_run(arguments):
             return {s["name"]: "all" for s in scenarios if s["name"] not in traces.died and traces.differ(s)}
 
         traces = Traces(work, arguments.driver, scenarios, differing)
+        raised |= coverage(scenarios, {s["name"]: traces.comparable("python", s) for s in scenarios})
         for s in scenarios:
+            kinds.update(random_scenarios.kinds(s))
             seen.add(json.dumps(traces.comparable("python", s)))
             why = unexplained_in(traces, s, deviations)
             unexplained += bool(why)
@@ -606,6 +608,8 @@ def random_run(arguments):
             print(f"   seeds {first} to {seeds[-1]}: {unexplained} unexplained ({time.monotonic() - started:.0f} s)", flush=True)
     for line in missed:
         print(f"error: {line}")
+    print("kinds: " + ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items())))
+    print(f"{len(raised)} distinct (call, point, code) of errors that were raised")
     print("as if: " + ", ".join(f"{row} {n}" for row, n in sorted(mattered.items())))
     print(f"self-test: {tried} changed values, {'all seen' if not missed else 'failed'}")
     print(f"{count} seeds from {first}, {len(seen)} different traces, {explained} deviate as foretold, "
