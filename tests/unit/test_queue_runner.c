@@ -287,6 +287,23 @@ static void test_queue_runner_QR_11__enqueues_as_fast_as_the_queue_is_read(void 
     free_all(session, graph);
 }
 
+/* QR-11: it is asked before each enqueue whether to stop, the first one too. */
+static void test_queue_runner_QR_11__enqueues_nothing_after_a_stop(void **state) {
+    (void)state;
+    belay_graph *graph = load(TWO_ENQUEUERS);
+    belay_session *session = open_on(graph);
+    belay_coordinator *c = new_coordinator();
+    bly_queue_runner *runner = runner_of(graph);
+    belay_coordinator_request_stop(c, NULL);
+    assert_int_equal(bly_queue_runner_create_threads(runner, session, c, NULL, NULL), BELAY_OK);
+    assert_int_equal(belay_coordinator_join(c, NULL, NULL), BELAY_OK);
+    assert_int_equal(scripted_count("a") + scripted_count("b"), 0);
+    assert_int_equal(scripted_count("cancel"), 1);
+    belay_coordinator_free(c);
+    bly_queue_runner_free(runner);
+    free_all(session, graph);
+}
+
 /* BUG_19: without a stop a join comes back once the input is at its end. */
 static void test_queue_runner_BUG_19__the_closing_thread_does_not_hold_up_a_join(void **state) {
     (void)state;
@@ -588,6 +605,7 @@ int main(void) {
         TEST(test_queue_runner_QR_09__starts_once_per_session),
         TEST(test_queue_runner_QR_11_QR_12_QR_13__runs_until_the_queue_is_closed),
         TEST(test_queue_runner_QR_11__enqueues_as_fast_as_the_queue_is_read),
+        TEST(test_queue_runner_QR_11__enqueues_nothing_after_a_stop),
         TEST(test_queue_runner_QR_14_QR_16__an_error_stops_the_coordinator),
         TEST(test_queue_runner_QR_16_QR_17__a_stop_cancels_what_is_pending),
         TEST(test_queue_runner_QR_17__the_cancel_op_may_fail),
