@@ -1,6 +1,7 @@
 #include "base/error.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -99,16 +100,6 @@ static void mark_cut(char *text, size_t size, int wanted) {
         memcpy(text + size - 4, "...", 4);
 }
 
-/* A message is one line, whatever TensorFlow or a file name put into it. */
-static void one_line(char *text) {
-    size_t len = strlen(text);
-    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == ' '))
-        text[--len] = '\0';
-    for (char *c = text; *c; c++)
-        if (*c == '\n' || *c == '\r' || *c == '\t')
-            *c = ' ';
-}
-
 /* The longest message of which the end is kept: a path of the greatest length, and words. */
 #define LONGEST_TEXT 6144
 
@@ -123,7 +114,7 @@ static void cut_middle(char *text, size_t size) {
 }
 
 static void keep_text(belay_error *err, char *text) {
-    one_line(text);
+    bly_one_line(text);
     cut_middle(text, sizeof err->message);
     memcpy(err->message, text, strlen(text) + 1);
 }

@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -26,5 +28,8 @@ void bly_log(belay_log_level level, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    /* What a person's formatter or a file name put into it, and a cut, too. */
+    bly_one_line(text);
+    bly_make_utf8(text);
     callback(callback_self, level, text);
 }

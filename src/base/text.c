@@ -28,6 +28,24 @@ size_t bly_utf8_length(const char *text) {
     return len;
 }
 
+void bly_one_line(char *text) {
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' ';
+    size_t len = strlen(text);
+    while (len > 0 && text[len - 1] == ' ')
+        text[--len] = '\0';
+}
+
+void bly_make_utf8(char *text) {
+    while (*text) {
+        size_t len = bly_utf8_length(text);
+        if (len == 0)
+            *text = '?';
+        text += len ? len : 1;
+    }
+}
+
 int bly_is_utf8(const char *text) {
     while (*text) {
         size_t len = bly_utf8_length(text);

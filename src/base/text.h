@@ -11,6 +11,12 @@ int bly_ends_with(const char *text, const char *suffix);
 size_t bly_utf8_length(const char *text);
 int bly_is_utf8(const char *text);
 
+/* Makes text one line, whatever TensorFlow, a hook or a file name put into it: no control
+ * characters, no spaces at the end. */
+void bly_one_line(char *text);
+/* Puts a '?' in the place of each byte that is not UTF-8. */
+void bly_make_utf8(char *text);
+
 /* The name among `count` names that is nearest to `wanted` (edit distance), or NULL where none is
  * near enough to be what somebody meant. For "no op 'trian'; did you mean 'train'?". */
 const char *bly_nearest(const char *wanted, const char *const *names, size_t count);

@@ -40,7 +40,7 @@ static const char *size_text(double bytes, char *text, size_t room) {
 /* The system's own words for it: TensorFlow passes them on, and they are all that tells a full disk
  * from memory that ran out. NULL where they are not there. */
 static const char *words_of_system(const char *message) {
-    static const int numbers[] = {ENOSPC, EDQUOT};
+    static const int numbers[] = {ENOSPC, EDQUOT, EFBIG};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (strstr(message, strerror(numbers[i])))
             return strerror(numbers[i]);
@@ -67,10 +67,15 @@ static void put_sizes(const belay_graph *graph, const char *prefix, char *text, 
 void bly_explain_full_disk(const belay_graph *graph, const char *prefix, belay_error *err) {
     char sizes[128];
     const char *words = words_of_system(err->message);
-    if (err->code != BELAY_RESOURCE_EXHAUSTED || !words)
-        return;
-    put_sizes(graph, prefix, sizes, sizeof sizes);
-    bly_fail(err, BELAY_RESOURCE_EXHAUSTED,
-             "%s: cannot save %s%s. Checkpoints of before are whole: make room, and start again",
-             words, prefix, sizes);
+    int is_full = err->code == BELAY_RESOURCE_EXHAUSTED || err->code == BELAY_OUT_OF_RANGE;
+    if (is_full && words) {
+        put_sizes(graph, prefix, sizes, sizeof sizes);
+        bly_fail(err, BELAY_RESOURCE_EXHAUSTED,
+                 "%s: cannot save %s%s. Checkpoints of before are whole: %s, and start again",
+                 words, prefix, sizes,
+                 strcmp(words, strerror(EFBIG)) == 0 ? "allow larger files (ulimit -f)"
+                                                     : "make room");
+    } else if (err->code == BELAY_OUT_OF_RANGE) {
+        err->code = BELAY_UNKNOWN;
+    }
 }

@@ -40,6 +40,11 @@ belay_code bly_saver_run_restore(belay_session *session, const char *feed, const
     }
     if (code == BELAY_OK)
         code = bly_saver_run(session, feed, fd >= 0 ? alias.data : prefix, NULL, target, err);
+    if (code == BELAY_OUT_OF_RANGE) { /* a file is too short: not the end of the input */
+        code = BELAY_DATA_LOSS;
+        if (err)
+            err->code = code;
+    }
     if (fd >= 0)
         close(fd);
     bly_buf_free(&alias);

@@ -720,6 +720,7 @@ belay_code belay_saver_save(belay_saver *saver, belay_session *session, const ch
         code = replace_text(&saver->saved_prefix, prefix.data, &mine);
     if (code != BELAY_OK) {
         bly_explain_full_disk(saver->graph, bly_buf_text(&prefix), &mine);
+        code = mine.code;
         bly_error_copy(err, &mine);
     } else if (out_path && saver->def)
         *out_path = saver->saved_prefix;

@@ -313,9 +313,11 @@ static belay_code end(void *self, belay_session *session, belay_error *err) {
     for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++)
         if (hook->listeners[i].table.end)
             code = hook->listeners[i].table.end(hook->listeners[i].self, session, step, &mine);
-    /* The last CHECKPOINT event too is in the file when the session is gone (BUG-72). */
-    if (code != BELAY_OK && mine.code == BELAY_OK)
+    if (code == BELAY_OK)
+        belay_error_clear(&mine); /* a listener may have filled it and gone on */
+    else if (mine.code != code)
         bly_fail(&mine, code, "a checkpoint listener failed");
+    /* The last CHECKPOINT event too is in the file when the session is gone (BUG-72). */
     bly_events_close(&hook->events, &closing);
     bly_error_chain(&mine, &closing);
     if (mine.code != BELAY_OK)

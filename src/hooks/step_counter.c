@@ -76,7 +76,8 @@ static belay_code report(step_counter *hook, int64_t step, belay_error *err) {
  * (HK-STEP-06). */
 static void check_counting(const step_counter *hook, const belay_progress *now) {
     static atomic_int warnings; /* of the process */
-    if (hook->last_run < 0 || now->global_step - hook->last_step >= now->runs - hook->last_run)
+    if (hook->last_run < 0 ||
+        bly_steps_since(hook->last_step, now->global_step) >= now->runs - hook->last_run)
         return;
     if (atomic_load(&warnings) >= MOST_WARNINGS || atomic_fetch_add(&warnings, 1) >= MOST_WARNINGS)
         return;

@@ -56,7 +56,7 @@ static belay_code before_run(void *self, belay_run_context *run, belay_error *er
 static belay_code after_run(void *self, belay_run_context *run, belay_error *err) {
     stop_after_evals *hook = self;
     const belay_tensor *value = belay_run_context_value(run, 0);
-    double number = value ? belay_tensor_number(value, 0) : -1;
+    double number = value && belay_tensor_count(value) == 1 ? belay_tensor_number(value, 0) : -1;
     if (!(number >= 0))
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is not a count of evaluations",
                         hook->evals_completed ? hook->evals_completed : "eval_step");

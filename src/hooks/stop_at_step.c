@@ -47,8 +47,8 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
 
 /* HK-MSTOP-01: the last run does only the steps that are left. */
 static belay_code tell(stop_at_step *hook, belay_session *session, int64_t step, belay_error *err) {
-    int64_t left = hook->target - step;
-    int64_t steps = left < hook->steps_per_run ? left : hook->steps_per_run;
+    uint64_t left = (uint64_t)hook->target - (uint64_t)step; /* step is below the target */
+    int64_t steps = left < (uint64_t)hook->steps_per_run ? (int64_t)left : hook->steps_per_run;
     if (!hook->steps_per_run || steps == hook->told)
         return BELAY_OK;
     *(int32_t *)belay_tensor_data(hook->value) = (int32_t)steps;
@@ -134,7 +134,9 @@ static belay_code read_multi_options(void *self, const void *given, belay_error 
         take_target(hook, options.num_steps, options.last_step, err) != BELAY_OK)
         return BELAY_INVALID_ARGUMENT;
     if (options.steps_per_run < 0 || options.steps_per_run > INT32_MAX)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "steps_per_run should be greater than 0");
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "steps_per_run is %lld: it must be greater than 0, and an int32",
+                        (long long)options.steps_per_run);
     hook->steps_per_run = options.steps_per_run ? options.steps_per_run : 1;
     hook->value = belay_tensor_new(BELAY_INT32, NULL, 0, &mine);
     if (!hook->value)

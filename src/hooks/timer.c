@@ -52,7 +52,7 @@ int bly_timer_update(bly_timer *timer, int64_t step, double *elapsed_secs, int64
     int64_t now = bly_now_us();
     int had_fired = timer->has_fired && !is_never(timer);
     double secs = had_fired ? (double)(now - timer->last_us) / US_PER_SEC : 0;
-    int64_t steps = had_fired ? step - timer->last_step : 0;
+    int64_t steps = had_fired ? bly_steps_since(timer->last_step, step) : 0;
     timer->has_fired = 1;
     timer->last_step = step;
     timer->last_us = now;

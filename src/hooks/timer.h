@@ -35,6 +35,11 @@ int bly_timer_update(bly_timer *timer, int64_t step, double *elapsed_secs, int64
 
 void bly_timer_reset(bly_timer *timer);
 
+/* From one step to another. Steps are what a variable holds, and that wraps around. */
+static inline int64_t bly_steps_since(int64_t before, int64_t step) {
+    return (int64_t)((uint64_t)step - (uint64_t)before);
+}
+
 /* The step at which it triggers next; BELAY_NEVER where it goes by time, or never. Before it fired:
  * INT64_MIN, any. */
 int64_t bly_timer_next_step(const bly_timer *timer);

@@ -104,9 +104,11 @@ static int64_t least(int64_t a, int64_t b) {
 static void ask_when(bly_hooked *hooked, bly_hook_slot *slot) {
     const belay_hook *hook = slot->hook;
     slot->when = never;
-    if (hook->table.next_wanted)
+    if (hook->table.next_wanted) {
+        hooked->in_callback = 1;
         hook->table.next_wanted(hook->self, &hooked->progress, &slot->when);
-    else if (hook->table.before_run || hook->table.after_run)
+        hooked->in_callback = 0;
+    } else if (hook->table.before_run || hook->table.after_run)
         slot->when.runs = 0; /* every run */
 }
 
@@ -122,6 +124,16 @@ static void find_next(bly_hooked *hooked) {
     }
 }
 
+/* A hook that wants no run at all has nothing but the coordinator to say so (BUG-55). Queue runners
+ * may stop that at the same time: theirs has an error. */
+static void note_stop(bly_hooked *hooked, const bly_hook_slot *slot,
+                      belay_coordinator *coordinator) {
+    if (hooked->stopped_at_creation || !belay_coordinator_should_stop(coordinator))
+        return;
+    hooked->stopped_at_creation = 1;
+    name_hook(hooked, slot, hooked->stopped_by, sizeof hooked->stopped_by);
+}
+
 /* after_create_session() of every hook. */
 static belay_code call_created(bly_hooked *hooked, belay_coordinator *coordinator,
                                belay_error *err) {
@@ -129,11 +141,16 @@ static belay_code call_created(bly_hooked *hooked, belay_coordinator *coordinato
     hooked->in_callback = 1;
     for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
         belay_hook *hook = hooked->slots[i].hook;
+        BLY_LOCAL_ERROR(mine); /* one that is filled and not returned is none */
         if (!hook->table.after_create_session)
             continue;
-        code = hook->table.after_create_session(hook->self, hooked->session, coordinator, err);
-        if (code != BELAY_OK)
-            hook_error(hooked, &hooked->slots[i], code, "after_create_session", err);
+        code = hook->table.after_create_session(hook->self, hooked->session, coordinator, &mine);
+        if (code == BELAY_OK) {
+            note_stop(hooked, &hooked->slots[i], coordinator);
+            continue;
+        }
+        hook_error(hooked, &hooked->slots[i], code, "after_create_session", &mine);
+        bly_error_copy(err, &mine);
     }
     hooked->in_callback = 0;
     return code;
@@ -146,6 +163,7 @@ belay_code bly_hooked_attach(bly_hooked *hooked, belay_session *session,
     bly_hooked_detach(hooked);
     hooked->session = bly_session_ref(session);
     hooked->should_stop = 0;
+    hooked->stopped_at_creation = 0;
     if (hooked->graph->global_step.read.oper)
         code = bly_session_step(session, &progress->global_step, &hooked->step_unset, err);
     if (progress->recoveries > 0)

@@ -54,10 +54,11 @@ typedef struct bly_hooked {
     size_t slot_count;
     belay_when next; /* the least of all slots': until then no hook is called */
     belay_progress progress;
-    char stopped_by[64]; /* which one */
-    int in_callback;     /* a hook's function is running: then nothing is to run here */
-    int step_unset;      /* the global step has no value yet (GS-06): not to be fetched */
-    int should_stop;     /* a hook asked for it (WS-18) */
+    char stopped_by[64];     /* which one */
+    int in_callback;         /* a hook's function is running: then nothing is to run here */
+    int step_unset;          /* the global step has no value yet (GS-06): not to be fetched */
+    int should_stop;         /* a hook asked for it (WS-18) */
+    int stopped_at_creation; /* one stopped the coordinator, so that nothing is run */
     const atomic_int *session_stop; /* somebody asked the monitored session to */
     struct belay_run_context context;
     TF_Status *status;            /* reused by every run */

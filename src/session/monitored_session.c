@@ -23,14 +23,16 @@ _Static_assert(sizeof(belay_singular_monitored_session_options) ==
 #define BUDGET_SECS 600.0
 
 static void free_session(belay_monitored_session *session) {
+    /* What is the user's goes first, as long as its `destroy` finds the session and its steps. */
+    session->hooked.in_callback = 1;
+    bly_hooked_clean_up(&session->hooked);
+    belay_session_creator_free(session->creator);
     while (session->steps) {
         belay_step *next = session->steps->next;
         bly_step_clean_up(session->steps);
         bly_free(session->steps);
         session->steps = next;
     }
-    bly_hooked_clean_up(&session->hooked);
-    belay_session_creator_free(session->creator);
     if (!session->graph_was_finalized) /* MS-07, BUG-61, BUG-68 */
         bly_graph_set_finalized(session->graph, 0);
     belay_graph_free(session->graph);
@@ -192,6 +194,11 @@ belay_coordinator *belay_monitored_session_coordinator(belay_monitored_session *
 static belay_end_reason helper_end(belay_monitored_session *session) {
     BLY_LOCAL_ERROR(reported);
     belay_code code = bly_coordinated_error(&session->coordinated, &reported);
+    if (code == BELAY_OK && session->hooked.stopped_at_creation) {
+        snprintf(session->sentence, sizeof session->sentence, "%s asked to stop",
+                 session->hooked.stopped_by);
+        return BELAY_END_HOOK;
+    }
     snprintf(session->sentence, sizeof session->sentence, "%s%s",
              code == BELAY_OK             ? "the coordinator was asked to stop"
              : code == BELAY_OUT_OF_RANGE ? "the input of a helper thread ended: "
@@ -232,6 +239,9 @@ belay_end_reason belay_monitored_session_end_reason(belay_monitored_session *ses
     } else if (session->is_open &&
                belay_coordinator_should_stop(session->coordinated.coordinator)) {
         reason = helper_end(session);
+    } else if (failure->code == BELAY_STOPPED) {
+        reason = BELAY_END_HOOK;
+        snprintf(text, room, "a hook ended it: %s", failure->message);
     }
     if (out_sentence)
         *out_sentence = reason == BELAY_END_NONE ? sentence : text;
@@ -257,6 +267,7 @@ belay_code belay_monitored_session_close(belay_monitored_session *session, belay
      * one. */
     else if (session->is_open)
         bly_hooked_end(&session->hooked, &ending);
+    session->is_open = 0;
     bly_coordinated_close(&session->coordinated, session->failure.code, &closing);
     bly_error_chain(&result, &ending);
     if (!bly_is_clean_end(closing.code))

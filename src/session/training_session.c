@@ -10,6 +10,7 @@
 #include <belay/hooks.h>
 #include <belay/monitored_session.h>
 
+#include <math.h>
 #include <stddef.h>
 
 _Static_assert(sizeof(belay_training_options) ==
@@ -33,6 +34,8 @@ typedef struct interval {
 static belay_code read_frequency(const char *what, double secs, int64_t steps, interval unset,
                                  interval *out, belay_error *err) {
     *out = secs == 0 && steps == 0 ? unset : (interval){secs, steps};
+    if (isnan(secs)) /* not "off": nothing would be saved, without a word */
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "save_%s_secs is not a number", what);
     if (out->secs > 0 && out->steps > 0)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "Can not provide both save_%s_secs and save_%s_steps.", what, what);

@@ -2,6 +2,7 @@
  * pictures, texts. */
 #include "base/error.h"
 #include "base/mem.h"
+#include "summary/event_file.h"
 #include "summary/histogram.h"
 #include "summary/writer_impl.h"
 
@@ -65,6 +66,11 @@ belay_code belay_summary_writer_add_image(belay_summary_writer *writer, const ch
     if (!png || !read_png_head(png, size, &image))
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "the %zu bytes of image '%s' are not a PNG",
                         size, tag);
+    if (size > BLY_EVENT_MOST) /* before it is copied */
+        return bly_fail(
+            err, BELAY_INVALID_ARGUMENT,
+            "image '%s' is of %zu bytes, which is too large: readers take at most 2 GiB", tag,
+            size);
     image.encoded_image_string = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)png};
     value.tag = (char *)(uintptr_t)tag;
     value.value_case = BLY__SUMMARY_VALUES__VALUE__VALUE_IMAGE;

@@ -382,6 +382,22 @@ static void test_log__hands_over_lines_from_a_level_on(void **state) {
     log_capture_stop();
 }
 
+/* belay/log.h promises one line of UTF-8, whoever wrote it. */
+static void test_log__a_line_is_one_line_of_utf8(void **state) {
+    (void)state;
+    char longer[4200];
+    memset(longer, 'x', sizeof longer);
+    memcpy(longer + 4094, "\xc3\xa4", 3); /* is cut in two */
+    log_capture_start(BELAY_LOG_INFO);
+    bly_info("%s", "first\nsecond\t\x1b[31m\xff \xc3\xa4\n");
+    bly_info("%s", longer);
+    assert_string_equal(log_capture_find("first"), "first second  [31m? \xc3\xa4");
+    const char *cut = log_capture_find("xxx");
+    assert_int_equal(strlen(cut), 4095);
+    assert_string_equal(cut + 4093, "x?");
+    log_capture_stop();
+}
+
 #define IN_FOLDER(name) cmocka_unit_test_setup_teardown(name, scratch_set_up, scratch_tear_down)
 
 int main(void) {
@@ -403,6 +419,7 @@ int main(void) {
         cmocka_unit_test(test_clock__a_wait_really_ends_at_its_deadline),
         cmocka_unit_test(test_thread__blocks_the_hosts_signals_and_bears_its_name),
         cmocka_unit_test(test_log__hands_over_lines_from_a_level_on),
+        cmocka_unit_test(test_log__a_line_is_one_line_of_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

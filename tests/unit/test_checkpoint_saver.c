@@ -748,6 +748,48 @@ static void test_checkpoint_saver__an_error_at_the_end_is_the_closes__HK_CKPT_17
     assert_int_equal(try_close(f), BELAY_RESOURCE_EXHAUSTED);
 }
 
+/* TensorFlow's code for it is that of the end of the input: training would end cleanly, as far as
+ * anybody could tell, without its last steps. */
+static void test_checkpoint_saver__a_file_too_large_is_not_the_end_of_the_input(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    add_hook(f, save_every_steps(f, 2));
+    scripted_fail("save/SaveV2", 2, BELAY_OUT_OF_RANGE, "part-0; File too large");
+    scripted_fail("save/SaveV2", 3, BELAY_OUT_OF_RANGE, "some index");
+    open_session(f);
+    run_steps(f, 1);
+    assert_int_equal(run_once(f), BELAY_RESOURCE_EXHAUSTED); /* HK-CKPT-17 */
+    assert_non_null(strstr(belay_error_message(f->err), "File too large: cannot save "));
+    assert_non_null(strstr(belay_error_message(f->err), "ulimit -f"));
+    assert_int_equal(belay_monitored_session_end_reason(f->session, NULL), BELAY_END_FAILURE);
+    assert_int_equal(run_once(f), BELAY_UNKNOWN);
+    assert_int_equal(try_close(f), BELAY_UNKNOWN);
+}
+
+static belay_code fill_and_go_on(void *self, belay_session *session, int64_t step,
+                                 belay_error *err) {
+    (void)self, (void)session, (void)step;
+    belay_error_set(err, BELAY_NOT_FOUND, "looked for something, and did without");
+    return BELAY_OK;
+}
+
+/* What a listener returns is what counts. */
+static void test_checkpoint_saver__a_listener_may_go_on_after_an_error__HK_LSN_01(void **state) {
+    fixture *f = *state;
+    static const belay_checkpoint_listener_vtable table = {
+        .struct_size = sizeof table, .before_save = fill_and_go_on, .end = fill_and_go_on};
+    belay_checkpoint_saver_options options = options_of(f);
+    options.save_steps = 2;
+    options.listeners = (belay_checkpoint_listener[]){{&table, NULL}};
+    options.listener_count = 1;
+    use_graph(f, MODEL);
+    add_hook(f, belay_checkpoint_saver_hook_new(&options, f->err));
+    open_session(f);
+    run_steps(f, 3);
+    close_session(f);
+    assert_true(has_file(f, "model.ckpt-3.index"));
+}
+
 /* ---- finding a saver ---- */
 
 static void test_checkpoint_saver__uses_the_saver_it_is_given__HK_CKPT_14(void **state) {
@@ -918,6 +960,8 @@ int main(void) {
         TEST(test_checkpoint_saver__last_event_is_in_the_file__BUG_72),
         TEST(test_checkpoint_saver__an_error_is_the_runs__HK_CKPT_17),
         TEST(test_checkpoint_saver__an_error_at_the_end_is_the_closes__HK_CKPT_17),
+        TEST(test_checkpoint_saver__a_file_too_large_is_not_the_end_of_the_input),
+        TEST(test_checkpoint_saver__a_listener_may_go_on_after_an_error__HK_LSN_01),
         TEST(test_checkpoint_saver__uses_the_saver_it_is_given__HK_CKPT_14),
         TEST(test_checkpoint_saver__finds_the_graphs_saver__HK_CKPT_14),
         TEST(test_checkpoint_listener__may_leave_slots_empty__HK_LSN_01),

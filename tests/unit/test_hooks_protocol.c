@@ -682,6 +682,100 @@ static void test_hook__says_when_it_is_called(void **state) {
     assert_string_equal(calls_for(f, (belay_when){no, no, no, no, 3000}), " a13");
 }
 
+/* ---- hooks that call the session ---- */
+
+/* What a hook's function gets that runs, or closes, the session it belongs to. */
+typedef struct meddler {
+    fixture *f;
+    belay_step *step;
+    belay_monitored_session *session; /* once it is open */
+    int calls, refused;
+} meddler;
+
+static void meddle(meddler *m) {
+    BLY_LOCAL_ERROR(mine);
+    if (!m->session)
+        return;
+    m->calls++;
+    m->refused += belay_step_run(m->step, NULL, NULL, &mine) == BELAY_FAILED_PRECONDITION;
+    m->refused += belay_monitored_session_close(m->session, &mine) == BELAY_FAILED_PRECONDITION;
+}
+
+static void meddle_in_next_wanted(void *self, const belay_progress *now, belay_when *out) {
+    out->runs = now->runs;
+    meddle(self);
+}
+
+static void meddle_in_destroy(void *self) {
+    meddler *m = self;
+    meddle(m);
+    /* What can be asked is answered. */
+    assert_true(belay_monitored_session_should_stop(m->session));
+    assert_null(belay_monitored_session_coordinator(m->session));
+    assert_non_null(
+        belay_step_prepare(m->session, NULL, NULL, (const char *[]){"train", NULL}, NULL));
+}
+
+static void test_hook__cannot_run_the_session_wherever_it_is_called__BUG_09(void **state) {
+    fixture *f = *state;
+    static meddler m;
+    static const belay_hook_vtable table = {.struct_size = sizeof table,
+                                            .next_wanted = meddle_in_next_wanted,
+                                            .destroy = meddle_in_destroy};
+    m = (meddler){.f = f};
+    use_graph(f, MODEL);
+    add_hook(f, belay_hook_new(&table, &m, f->err));
+    open_session(f);
+    free_hooks(f); /* so that closing destroys it */
+    m.session = f->session;
+    m.step = f->step;
+    run_steps(f, 2);
+    assert_int_equal(m.calls, 2);
+    close_session(f);
+    assert_int_equal(m.calls, 3);
+    assert_int_equal(m.refused, 6);
+    assert_int_equal(scripted_count("train"), 2);
+}
+
+static belay_code fill_and_go_on(void *self, belay_session *session, belay_coordinator *coordinator,
+                                 belay_error *err) {
+    (void)self, (void)session, (void)coordinator;
+    belay_error_set(err, BELAY_NOT_FOUND, "looked for something, and did without");
+    return BELAY_OK;
+}
+
+/* What a hook returns is what counts, not what it left in `err`. */
+static void test_hook__may_go_on_after_an_error__WS_24(void **state) {
+    fixture *f = *state;
+    static const belay_hook_vtable table = {.struct_size = sizeof table,
+                                            .after_create_session = fill_and_go_on};
+    use_graph(f, MODEL);
+    add_hook(f, belay_hook_new(&table, NULL, f->err));
+    open_session(f);
+    run_steps(f, 1);
+    close_session(f);
+}
+
+static belay_code stop_before(void *self, belay_run_context *run, belay_error *err) {
+    (void)self, (void)run;
+    return belay_error_set(err, BELAY_STOPPED, "enough");
+}
+
+/* should_stop is 1 then, and there is a reason. */
+static void test_end_reason__of_a_hook_that_returns_STOPPED__HK_RUN_07(void **state) {
+    fixture *f = *state;
+    static const belay_hook_vtable table = {.struct_size = sizeof table, .before_run = stop_before};
+    const char *why;
+    use_graph(f, MODEL);
+    add_hook(f, belay_hook_new(&table, NULL, f->err));
+    open_session(f);
+    assert_int_equal(run_once(f), BELAY_STOPPED);
+    assert_true(belay_monitored_session_should_stop(f->session));
+    assert_int_equal(belay_monitored_session_end_reason(f->session, &why), BELAY_END_HOOK);
+    assert_string_equal(why, "a hook ended it: enough");
+    close_session(f);
+}
+
 /* ---- a fetch that counts ---- */
 
 #define COUNTS_TOO                                                                                 \
@@ -769,6 +863,9 @@ int main(void) {
         TEST(test_hook__feeds_for_one_run_only__HK_RUN_20),
         TEST(test_hook__cannot_ask_after_the_run),
         TEST(test_hook__says_when_it_is_called),
+        TEST(test_hook__cannot_run_the_session_wherever_it_is_called__BUG_09),
+        TEST(test_hook__may_go_on_after_an_error__WS_24),
+        TEST(test_end_reason__of_a_hook_that_returns_STOPPED__HK_RUN_07),
         TEST(test_hook__fetch_that_counts_is_counted__GS_07),
         TEST(test_hook__fetch_that_counts_moves_the_stop__HK_STOP_05),
         TEST(test_hook__fetch_of_what_the_step_counts_is_one_run__GS_07),

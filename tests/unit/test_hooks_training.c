@@ -1,6 +1,8 @@
 /* Which hooks the one-call form adds: MS-26 to MS-39 of the behaviour. */
 #include "hooks_fixture.h"
 
+#include <math.h>
+
 #include "session/hook.h"
 
 #define SUMMARY                                                                                    \
@@ -91,6 +93,20 @@ static void test_training__refuses_both_frequencies__BUG_60(void **state) {
     options.save_summaries_secs = 0;
     open_training(f, &options);
     close_session(f);
+}
+
+/* It is not "off": then nothing would be saved, without a word. */
+static void test_training__refuses_what_is_no_number__MS_30(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL);
+    belay_training_options options = options_of(f);
+    options.save_checkpoint_secs = NAN;
+    assert_int_equal(try_training(f, &options), BELAY_INVALID_ARGUMENT);
+    assert_string_equal(belay_error_message(f->err), "save_checkpoint_secs is not a number");
+    options.save_checkpoint_secs = 0;
+    options.save_summaries_secs = NAN;
+    assert_int_equal(try_training(f, &options), BELAY_INVALID_ARGUMENT);
+    assert_string_equal(belay_error_message(f->err), "save_summaries_secs is not a number");
 }
 
 /* The target and the config, device filters in it, are the caller's alone. */
@@ -306,6 +322,7 @@ int main(void) {
         TEST(test_training__saves_after_ten_minutes__MS_28),
         TEST(test_training__one_frequency_switches_the_other_off__MS_27),
         TEST(test_training__refuses_both_frequencies__BUG_60),
+        TEST(test_training__refuses_what_is_no_number__MS_30),
         TEST(test_training__sets_no_device_filters__MS_42),
         TEST(test_training__what_is_off_is_not_there__MS_30),
         TEST_WAITING(test_training__a_worker_has_its_own_hooks_only__MS_31),

@@ -67,6 +67,16 @@ static void test_stop_after_evals__fetches_what_it_is_given__HK_EVAL_01(void **s
     close_session(f);
 }
 
+/* Of several numbers none is the count: the evaluation would never end. */
+static void test_stop_after_evals__refuses_what_is_no_count__HK_EVAL_01(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL "two = Const() dtype=int64 value=[1,2]\n");
+    add_hook(f, stop_after(f, 9, "two", 0));
+    open_session(f);
+    assert_int_equal(run_once(f), BELAY_INVALID_ARGUMENT);
+    assert_string_equal(belay_error_message(f->err), "two is not a count of evaluations");
+}
+
 static void test_stop_after_evals__logs_about_ten__HK_EVAL_02(void **state) {
     fixture *f = *state;
     use_graph(f, MODEL);
@@ -122,6 +132,7 @@ int main(void) {
         TEST(test_stop_after_evals__uses_the_graphs_counter__HK_EVAL_03),
         TEST(test_stop_after_evals__there_is_one_counter__HK_EVAL_03),
         TEST(test_stop_after_evals__fetches_what_it_is_given__HK_EVAL_01),
+        TEST(test_stop_after_evals__refuses_what_is_no_count__HK_EVAL_01),
         TEST(test_stop_after_evals__logs_about_ten__HK_EVAL_02),
         TEST(test_stop_after_evals__or_when_input_ends__HK_EVAL_01),
         TEST(test_stop_after_evals__may_be_silent),

@@ -95,6 +95,9 @@ static void test_stop_at_step__runs_nothing_beyond_its_target__BUG_55(void **sta
     add_hook(f, stop_at(f, 0, 7));
     open_session(f);
     assert_true(belay_monitored_session_should_stop(f->session));
+    const char *why;
+    assert_int_equal(belay_monitored_session_end_reason(f->session, &why), BELAY_END_HOOK);
+    assert_string_equal(why, "StopAtStepHook asked to stop");
     assert_int_equal(run_until_stop(f), 0);
     close_session(f);
     assert_int_equal(scripted_count("train"), 0);
@@ -182,7 +185,10 @@ static void test_multi_step_stop__checks_its_options__HK_MSTOP_01(void **state) 
     assert_not_made(f, stop_multi(f, 0, 0, 1), "One of num_steps or last_step must be specified.");
     assert_not_made(f, stop_multi(f, 1, 1, 1),
                     "Only one of num_steps or last_step can be specified.");
-    assert_not_made(f, stop_multi(f, 1, 0, -1), "steps_per_run should be greater than 0");
+    assert_not_made(f, stop_multi(f, 1, 0, -1),
+                    "steps_per_run is -1: it must be greater than 0, and an int32");
+    assert_not_made(f, stop_multi(f, 1, 0, INT64_C(1) << 31),
+                    "steps_per_run is 2147483648: it must be greater than 0, and an int32");
 }
 
 /* 4, 4, and the 2 that are left. */

@@ -200,6 +200,7 @@ static void test_summary_writer__refuses_what_it_cannot_write(void **state) {
     assert_invalid(f, belay_summary_writer_add_image(w, "p", NULL, 40, 1, f->err));
     assert_invalid(f, belay_summary_writer_add_image(w, "p", png, sizeof png - 1, 1, f->err));
     assert_invalid(f, belay_summary_writer_add_image(w, "p", gif, sizeof gif, 1, f->err));
+    assert_invalid(f, belay_summary_writer_add_image(w, "p", png, SIZE_MAX, 1, f->err));
     assert_invalid(f, belay_summary_writer_add_image(w, "\xff", png, sizeof png, 1, f->err));
     assert_invalid(f, belay_summary_writer_add_text(w, "t", NULL, 1, f->err));
     assert_invalid(f, belay_summary_writer_add_text(w, NULL, "t", 1, f->err));

@@ -122,6 +122,9 @@ static void test_timer__update_says_what_went_by__TM_06(void **state) {
     assert_int_equal(bly_timer_update(&timer, 9, &secs, &steps), 1);
     assert_true(secs == 2.5);
     assert_int_equal(steps, 4);
+    fire(&timer, INT64_MAX); /* the variable wraps around */
+    assert_int_equal(bly_timer_update(&timer, INT64_MIN, &secs, &steps), 1);
+    assert_int_equal(steps, 1);
 }
 
 static void test_timer__reset_forgets_the_last_fire__TM_07(void **state) {
