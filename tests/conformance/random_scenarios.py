@@ -13,13 +13,13 @@ CODES = (
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION UNIMPLEMENTED INTERNAL DATA_LOSS UNAUTHENTICATED NAN_LOSS"
 ).split()
 GRAPHS = ["loop"] * 5 + ["loop_ref"] * 3 + ["loop_input"] * 3 + ["loop_queue"] * 3 + ["loop_no_step"]
-FETCHES = ["sum:0", "loss:0", "after:0", "w_after:0"]
+FETCHES = ["sum:0", "loss:0", "after:0", "w_after:0", "x:0"]
 NO_SAVES = {"save_checkpoint_secs": None, "log_step_count_steps": None, "save_summaries_steps": None,
             "save_summaries_secs": None}
 RUN_OPTIONS = {
     "trace_level": [1, 3],
     "timeout_in_ms": [60000, 90000],
-    "inter_op_thread_pool": [-1, 0],
+    "inter_op_thread_pool": [-1, -1, 0, 7],  # there is no pool 7
     "output_partition_graphs": [1],
     "report_tensor_allocations_upon_oom": [1],
     "debug_options": [{"reset_disk_byte_usage": 1}, {"global_step": 7}, {"debug_tensor_watch_opts": [{"node_name": "sum"}]}],
@@ -60,8 +60,8 @@ class Maker:
 
     def failure(self, points):
         at = self.one_of(points)
-        most = {"begin": 1, "listener_begin": 1, "end": 1, "listener_end": 1, "after_create_session": 3}.get(at, 5)
-        return {"at": at, "time": self.number(most), "code": self.code()}
+        times = {"begin": [1], "listener_begin": [1], "end": [1], "listener_end": [1], "after_create_session": [1, 2, 2, 3]}
+        return {"at": at, "time": self.one_of(times.get(at, [1, 2, 2, 3, 4])), "code": self.code()}
 
     def script(self, points):
         made = {"hook": next(self.names)}
@@ -83,7 +83,7 @@ class Maker:
         return {"run": [], "fetch": ["sum:0"], "on": "i"}
 
     def scripted_hook(self):
-        made = self.script(["begin"] + ["after_create_session"] * 3 + ["before_run", "after_run"] * 4 + ["end"] * 2)
+        made = self.script(["begin"] + ["after_create_session"] * 5 + ["before_run", "after_run"] * 6 + ["end"] * 2)
         fetch = self.some(FETCHES, 2)
         if fetch:
             made["fetch"] = fetch
@@ -134,17 +134,27 @@ class Maker:
             made.append({"nan_tensor": {"tensor": "loss:0", "fail_on_nan_loss": self.maybe(0.5)}})
         if self.maybe(0.12):
             made.append(self.feed_hook())
+        if self.maybe(0.12):
+            made.append(self.final_hook())
         self.chance.shuffle(made)
+        scripted = [i for i, hook in enumerate(made) if "hook" in hook]
+        if scripted and self.maybe(0.08):
+            made.append({"again": self.one_of(scripted)})
         return made
+
+    def final_hook(self):
+        # What is read behind a step of a queue might wait for it for ever.
+        fetches = [f for f in FETCHES if "after" not in f] if self.has_queue else FETCHES
+        return {"final_ops": {"as": "f", "final_ops": self.some(fetches, 2), "feed": {"z:0": self.number(9)}}}
 
     # ---- faults
 
     def faults(self):
         made = []
-        if self.maybe(0.3) and not self.calm:
-            op = self.one_of(["train"] * 4 + ["init", "local_init", "save/restore_all"])
+        if self.maybe(0.4) and not self.calm:
+            op = self.one_of(["train"] * 6 + ["init", "local_init", "save/restore_all"])
             most = 5 if op == "train" else 3
-            runs = self.number(most) if self.maybe(0.6) else sorted(self.some(range(1, most + 1), 3)) or [1]
+            runs = self.number(most) if self.maybe(0.5) else sorted(self.some(range(1, most + 1), 3)) or [1]
             made.append({"fault": op, "runs": runs, "code": self.code(of_tensorflow=True)})
             if op == "train" and self.maybe(0.3):
                 made[-1]["after"] = True
@@ -163,7 +173,7 @@ class Maker:
         return made
 
     def creator_failure(self):
-        time = self.number(4)
+        time = self.one_of([1, 2, 2, 3])
         first = time == 1 and self.maybe(0.7)  # of most sessions there is more to see
         code = self.one_of(["ABORTED", "UNAVAILABLE"]) if first else self.code()
         return {"at": self.one_of(["create_session", "created"]), "time": time, "code": code}
@@ -196,10 +206,11 @@ class Maker:
         calls.append(call)
         if stopped:
             calls.append({"until_stopped": None})
-        acts = [a for _ in range(self.number(4)) for a in self.act(kind)]
+        acts = [a for _ in range(1 + self.number(4)) for a in self.act(kind)]
         if self.maybe(0.2):
             acts = [{"scope": "t", "calls": self.body(acts, [1], 0.3)}]
-        return calls + acts + [{"end": "t"}, {"latest": "$"}]
+        final = [{"final_values": "f"}] if any("final_ops" in hook for hook in call["hooks"]) else []
+        return calls + acts + [{"end": "t"}, *final, {"latest": "$"}]
 
     def act(self, kind):
         if self.calm or self.maybe(0.4):
@@ -209,7 +220,7 @@ class Maker:
             return [self.step_function()]
         if self.maybe(0.4):
             return [{"should_stop": "t"}]
-        if kind == "singular" and self.maybe(0.3):
+        if kind == "singular" and self.maybe(0.5):
             return [{"raw_session": "t"}, {"run": [], "fetch": ["sum:0"]}]
         self.may_have_stopped = True
         return self.helper() + ([{"should_stop": "t"}] if self.maybe(0.5) else [])
@@ -258,8 +269,8 @@ class Maker:
             return [{"stop_from_step_fn": None, **({"time": time} if self.maybe(0.5) else {})}]
         if choice == "train":
             return [self.train()]
-        if choice == "nested" and depth == 0:
-            return [self.step_function(1)]
+        if choice == "nested" and depth < 2:
+            return [self.step_function(depth + 1)]
         if choice == "should_stop":
             return [{"should_stop": "t"}]
         if choice == "helper" and not self.has_queue:
@@ -289,12 +300,12 @@ def scenario(seed):
 MEMBERS = set(
     "step_fn run_with_hooks stop_from_step_fn scope caught creator bare options options_at tells metadata feed fault "
     "report loop request_stop even_if_stopped raw_session stop_at stop_before checkpoint_saver listeners stop_at_step "
-    "nan_tensor feed_fn".split()
+    "nan_tensor feed_fn final_ops again".split()
 )
 
 
 def kinds(scenario):
-    """What is in a scenario: what members its calls and hooks have, where errors are raised, and how its sessions are."""
+    """What is in a scenario: members of its calls and hooks, where errors are raised, and what sessions it has."""
     found = set()
 
     def look(value, inside):
@@ -305,16 +316,16 @@ def kinds(scenario):
         found.update(MEMBERS & set(value))
         if inside == "step_fn" and {"step_fn", "train"} & set(value):
             found.add("nested")
-        if "fail" in value:
-            places = [inside] if isinstance(value["fail"], str) else [f.get("at", "feed_fn") for f in listed(value["fail"])]
-            found.update(f"fail at {place}" for place in places)
+        for failure in listed(value.get("fail", [])):
+            found.add(f"fail at {inside if isinstance(failure, str) else failure.get('at', 'feed_fn')}")
         if "kind" in value:
             found.add(value["kind"])
         for key, part in value.items():
             look(part, key if key in ("step_fn", "scope") else "scope" if "scope" in value else inside)
 
     look(scenario["calls"], "")
-    return found | {scenario["graph"], "two sessions" if len([c for c in scenario["calls"] if "monitored" in c]) > 1 else "one session"}
+    sessions = sum("monitored" in call for call in scenario["calls"])
+    return found | {scenario["graph"], "two sessions" if sessions > 1 else "one session"}
 
 
 def listed(value):

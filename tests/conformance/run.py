@@ -606,7 +606,8 @@ def random_run(arguments):
             missed += not_seen
         if count > SEEDS_A_PROCESS:
             print(f"   seeds {first} to {seeds[-1]}: {unexplained} unexplained ({time.monotonic() - started:.0f} s)", flush=True)
-    for line in missed:
+    lacking = sorted(random_scenarios.MEMBERS - set(kinds)) if count >= 100 else []
+    for line in missed + [f"no seed made {kind}" for kind in lacking]:
         print(f"error: {line}")
     print("kinds: " + ", ".join(f"{kind} {n}" for kind, n in sorted(kinds.items())))
     print(f"{len(raised)} distinct (call, point, code) of errors that were raised")
@@ -614,7 +615,7 @@ def random_run(arguments):
     print(f"self-test: {tried} changed values, {'all seen' if not missed else 'failed'}")
     print(f"{count} seeds from {first}, {len(seen)} different traces, {explained} deviate as foretold, "
           f"{unexplained} unexplained ({time.monotonic() - started:.0f} s)")
-    return not (unexplained or missed)
+    return not (unexplained or missed or lacking)
 
 
 def unexplained_in(traces, scenario, deviations):
