@@ -117,10 +117,7 @@ static void next_wanted(void *self, const belay_progress *now, belay_when *out) 
         out->runs = now->runs;
         return;
     }
-    int64_t step = bly_timer_next_step(&hook->timer);
-    /* The run that ends there is the one that starts a step before. */
-    out->from_step = step == BELAY_NEVER ? step : step - 1;
-    out->time_ms = bly_timer_next_ms(&hook->timer);
+    bly_timer_want_run(&hook->timer, out);
 }
 
 static belay_code end(void *self, belay_session *session, belay_error *err) {

@@ -82,3 +82,10 @@ int64_t bly_timer_next_ms(const bly_timer *timer) {
      * called again and again until it does. */
     return (add(timer->last_us, timer->every_us) + 999) / 1000;
 }
+
+void bly_timer_want_run(const bly_timer *timer, belay_when *out) {
+    int64_t step = bly_timer_next_step(timer);
+    /* It is the one that starts a step before. */
+    out->from_step = step == BELAY_NEVER || step == INT64_MIN ? step : step - 1;
+    out->time_ms = bly_timer_next_ms(timer);
+}

@@ -48,4 +48,8 @@ int64_t bly_timer_next_step(const bly_timer *timer);
  * INT64_MIN as above. */
 int64_t bly_timer_next_ms(const bly_timer *timer);
 
+/* Asks for the run that ends where it triggers next, before it begins; for a hook that adds to that
+ * run, and not only looks at it afterwards. */
+void bly_timer_want_run(const bly_timer *timer, belay_when *out);
+
 #endif
