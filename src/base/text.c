@@ -5,6 +5,20 @@
 
 #define NEAR_LENGTH_MOST 200
 
+size_t bly_count_names(const char *const *names) {
+    size_t count = 0;
+    while (names && names[count])
+        count++;
+    return count;
+}
+
+int bly_is_among(const char *text, const char *const *list, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(text, list[i]) == 0)
+            return 1;
+    return 0;
+}
+
 int bly_starts_with(const char *text, const char *prefix) {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }

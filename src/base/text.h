@@ -4,6 +4,12 @@
 
 #include <stddef.h>
 
+size_t bly_count_names(const char *const *names); /* of a list that ends in NULL; NULL: 0 */
+
+/* Whether a text is one of a list, or of an array. */
+int bly_is_among(const char *text, const char *const *list, size_t count);
+#define BLY_AMONG(text, array) bly_is_among((text), (array), sizeof(array) / sizeof *(array))
+
 int bly_starts_with(const char *text, const char *prefix);
 int bly_ends_with(const char *text, const char *suffix);
 

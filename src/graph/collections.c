@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "wire/unpack.h"
 
 #include <stdlib.h>
@@ -15,14 +16,6 @@ static const char *const of_variables[] = {
 /* Those, and the other collections whose elements are messages. */
 static const char *const of_messages[] = {"savers", "queue_runners", "cond_context",
                                           "while_context"};
-
-static int is_among(const char *name, const char *const *names, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(name, names[i]) == 0)
-            return 1;
-    return 0;
-}
-#define AMONG(name, names) is_among(name, names, sizeof names / sizeof names[0])
 
 static int by_name(const void *a, const void *b) {
     return strcmp(((const bly_collection *)a)->name, ((const bly_collection *)b)->name);
@@ -83,14 +76,14 @@ static belay_code take(belay_graph *graph, const char *name, Bly__CollectionDef 
     if (!bly_grow(&index->collections, index->collection_count, &index->collection_capacity,
                   sizeof *index->collections))
         return bly_fail_memory(err);
-    if (def->kind_case == BLY__COLLECTION_DEF__KIND_BYTES_LIST && AMONG(name, of_variables)) {
+    if (def->kind_case == BLY__COLLECTION_DEF__KIND_BYTES_LIST && BLY_AMONG(name, of_variables)) {
         belay_code code = name_variables(graph, &made, err);
         if (code != BELAY_OK) {
             free_names(&made);
             return code;
         }
     } else if (def->kind_case == BLY__COLLECTION_DEF__KIND_NODE_LIST &&
-               (AMONG(name, of_variables) || AMONG(name, of_messages))) {
+               (BLY_AMONG(name, of_variables) || BLY_AMONG(name, of_messages))) {
         /* MG-25: a very old file. Its elements are taken for plain names. */
         bly_warn("%s: collection '%s' holds names only, as very old files do", graph->path, name);
     }
@@ -358,7 +351,7 @@ belay_code bly_graph_add_bytes_to_collection(belay_graph *graph, const char *nam
     list->value[list->n_value++] = (ProtobufCBinaryData){len, copy};
     if (strcmp(name, "savers") == 0)
         return read_saver(graph, err);
-    if (!AMONG(name, of_variables))
+    if (!BLY_AMONG(name, of_variables))
         return BELAY_OK;
     Bly__VariableDef *def = bly_wire_unpack(&bly__variable_def__descriptor, data, len, &code);
     char *op = def ? bly_op_name_of(def->variable_name) : NULL;

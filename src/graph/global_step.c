@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "graph/builder.h"
 
 #include <string.h>
@@ -169,10 +170,8 @@ belay_code belay_graph_check_global_step(const belay_graph *graph, const char *u
 /* The ops that a run counts after, found before anything is added. The caller frees *out. */
 static belay_code find_after(const belay_graph *graph, const char *const *after,
                              TF_Operation ***out, size_t *out_count, belay_error *err) {
-    size_t count = 0;
+    size_t count = bly_count_names(after);
     BLY_LOCAL_ERROR(mine);
-    while (after && after[count])
-        count++;
     TF_Operation **ops = bly_calloc(count, sizeof(TF_Operation *));
     *out = NULL;
     *out_count = count;

@@ -45,9 +45,8 @@ static belay_code check_text(const char *path, const char *name, belay_error *er
     static const char *const of_meta_graph[] = {
         "meta_info_def", "graph_def",      "saver_def",       "collection_def",
         "signature_def", "asset_file_def", "object_graph_def"};
-    for (size_t i = 0; i < sizeof of_meta_graph / sizeof of_meta_graph[0]; i++)
-        if (strcmp(name, of_meta_graph[i]) == 0)
-            return BELAY_OK;
+    if (BLY_AMONG(name, of_meta_graph))
+        return BELAY_OK;
     if (strcmp(name, "node") == 0 || strcmp(name, "versions") == 0 || strcmp(name, "library") == 0)
         return bly_fail(err, BELAY_DATA_LOSS,
                         "%s is a GraphDef in text form; belay needs a MetaGraphDef, which says "

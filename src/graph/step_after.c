@@ -20,14 +20,6 @@
 
 enum role { READS, WRITES, PASSES_ON, UNKNOWN };
 
-static int is_one_of(const char *type, const char *const *types, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(type, types[i]) == 0)
-            return 1;
-    return 0;
-}
-#define ONE_OF(type, types) is_one_of(type, types, sizeof types / sizeof types[0])
-
 /* What an op does with a resource variable's handle. */
 static enum role role_of_resource(const char *type) {
     static const char *const reading[] = {"ReadVariableOp",   "VarIsInitializedOp",
@@ -35,9 +27,9 @@ static enum role role_of_resource(const char *type) {
                                           "ResourceGatherNd", "DisableCopyOnRead"};
     static const char *const writing[] = {"AssignVariableOp", "AssignAddVariableOp",
                                           "AssignSubVariableOp", "DestroyResourceOp"};
-    if (ONE_OF(type, reading))
+    if (BLY_AMONG(type, reading))
         return READS;
-    if (ONE_OF(type, writing) || bly_starts_with(type, "ResourceScatter") ||
+    if (BLY_AMONG(type, writing) || bly_starts_with(type, "ResourceScatter") ||
         bly_starts_with(type, "ResourceApply"))
         return WRITES;
     return strcmp(type, "Identity") == 0 ? PASSES_ON : UNKNOWN;
@@ -50,7 +42,7 @@ static enum role role_of_reference(const belay_graph *graph, TF_Input input, con
         return READS;
     if (strcmp(type, "IsVariableInitialized") == 0)
         return READS;
-    if (ONE_OF(type, writing) || bly_starts_with(type, "Scatter"))
+    if (BLY_AMONG(type, writing) || bly_starts_with(type, "Scatter"))
         return WRITES;
     return strcmp(type, "RefIdentity") == 0 ? PASSES_ON : UNKNOWN;
 }

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "hooks/make.h"
 
 #include <belay/hooks.h>

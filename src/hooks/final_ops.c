@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "hooks/make.h"
 #include "session/hook.h"
 

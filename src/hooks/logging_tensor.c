@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "hooks/make.h"
 #include "hooks/print_tensor.h"
 #include "hooks/timer.h"

@@ -25,13 +25,6 @@ belay_hook *bly_hook_finish(const belay_hook_vtable *table, void *self,
     return belay_hook_new(table, self, err);
 }
 
-size_t bly_count_names(const char *const *names) {
-    size_t count = 0;
-    while (names && names[count])
-        count++;
-    return count;
-}
-
 char **bly_copy_names(const char *const *names, size_t count) {
     char **copy = bly_calloc(count + 1, sizeof *copy);
     for (size_t i = 0; copy && i < count; i++)

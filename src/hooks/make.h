@@ -20,7 +20,6 @@ belay_hook *bly_hook_finish(const belay_hook_vtable *table, void *self,
                                                        belay_error *err),
                             const void *given, belay_error *err);
 
-size_t bly_count_names(const char *const *names); /* NULL: 0 */
 /* A list that ends in NULL, of `count` names. NULL when memory is out. */
 char **bly_copy_names(const char *const *names, size_t count);
 void bly_free_names(char **names); /* a list that ends in NULL; NULL is fine */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "run/feeds.h"
 #include "run/plan.h"
 #include "run/restored.h"
@@ -78,13 +79,6 @@ static belay_code make_plan(struct work *work, belay_error *err) {
     for (size_t i = 0; i < plan->names.count; i++)
         work->result->metrics[i] = (struct metric){plan->names.items[i], 0, 1};
     return BELAY_OK;
-}
-
-static size_t count_of(const char *const *list) {
-    size_t count = 0;
-    while (list && list[count])
-        count++;
-    return count;
 }
 
 static belay_code open_feeds(struct work *work, belay_error *err) {
@@ -199,7 +193,7 @@ static belay_code evaluate(struct work *work, belay_error *err) {
     const belay_evaluate_options *o = work->options;
     if (!o->graph || !*o->graph || !o->dir || !*o->dir)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "graph and dir must be given");
-    if (count_of(o->feeds) != count_of(o->feed_files) || o->batch < 0)
+    if (bly_count_names(o->feeds) != bly_count_names(o->feed_files) || o->batch < 0)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         o->batch < 0 ? "batch cannot be negative" : "each feed needs a file");
     work->graph = bly_run_load(o->graph, err);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "checkpoint/state.h"
 #include "run/fresh.h"
 #include "run/sweep.h"
@@ -56,13 +57,6 @@ static belay_code keep_options(belay_training_run *run, belay_error *err) {
     return code;
 }
 
-static size_t count_of(const char *const *list) {
-    size_t count = 0;
-    while (list && list[count])
-        count++;
-    return count;
-}
-
 static belay_code check_options(const belay_training_run_options *o, belay_error *err) {
     const char *wrong = NULL;
     if (!o->graph || !*o->graph)
@@ -73,11 +67,11 @@ static belay_code check_options(const belay_training_run_options *o, belay_error
         wrong = "steps, epochs and batch cannot be negative";
     else if (o->steps && o->epochs)
         wrong = "steps and epochs cannot both be given";
-    else if (count_of(o->feeds) != count_of(o->feed_files))
+    else if (bly_count_names(o->feeds) != bly_count_names(o->feed_files))
         wrong = "each feed needs a file";
-    else if (o->epochs && !count_of(o->feeds))
+    else if (o->epochs && !bly_count_names(o->feeds))
         wrong = "epochs counts fed arrays, and there are none";
-    else if (count_of(o->feeds) && !o->steps && !o->epochs)
+    else if (bly_count_names(o->feeds) && !o->steps && !o->epochs)
         wrong = "with feeds, steps or epochs must be given";
     else if (o->save_secs > 0 && o->save_steps > 0)
         wrong = "save_secs and save_steps cannot both be given";

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 #include "session/session.h"
 
 struct belay_device_list {
@@ -84,7 +85,6 @@ belay_code belay_session_reset(const belay_session_options *given, const char *c
                                belay_error *err) {
     belay_session_options options;
     BLY_LOCAL_ERROR(mine);
-    size_t count = 0;
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_session_options", err);
     if (code != BELAY_OK)
@@ -99,10 +99,9 @@ belay_code belay_session_reset(const belay_session_options *given, const char *c
         bly_error_copy(err, &mine);
         return mine.code;
     }
-    while (containers && containers[count])
-        count++;
     TF_Status *status = rt->NewStatus();
-    rt->Reset(tf_options, (const char **)(uintptr_t)containers, (int)count, status);
+    rt->Reset(tf_options, (const char **)(uintptr_t)containers, (int)bly_count_names(containers),
+              status);
     rt->DeleteSessionOptions(tf_options);
     return bly_runtime_finish(rt, status, err);
 }

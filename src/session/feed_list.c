@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 void bly_feed_list_free(bly_feed_list *list) {
     for (size_t i = 0; list->names && list->names[i]; i++)
@@ -13,9 +14,7 @@ void bly_feed_list_free(bly_feed_list *list) {
 
 belay_code bly_feed_list_copy(bly_feed_list *list, const char *const *names,
                               belay_tensor *const *inputs, belay_error *err) {
-    size_t count = 0;
-    while (names && names[count])
-        count++;
+    size_t count = bly_count_names(names);
     if (count == 0)
         return BELAY_OK;
     list->names = bly_calloc(count + 1, sizeof *list->names);

@@ -3,19 +3,13 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "runtime/tensor.h"
 
 #include <string.h>
 
 int bly_same_output(TF_Output a, TF_Output b) {
     return a.oper == b.oper && a.index == b.index;
-}
-
-static size_t list_length(const char *const *names) {
-    size_t count = 0;
-    while (names && names[count])
-        count++;
-    return count;
 }
 
 static belay_code describe_feed(bly_feed *feed, const belay_graph *graph, TF_Output output,
@@ -104,9 +98,10 @@ static belay_code resolve_targets(bly_request *request, const char *const *names
 belay_code bly_request_make(bly_request *request, const belay_graph *graph,
                             const char *const *feeds, const char *const *fetches,
                             const char *const *targets, belay_error *err) {
-    size_t target_count = list_length(targets);
-    *request = (bly_request){
-        .graph = graph, .feed_count = list_length(feeds), .fetch_count = list_length(fetches)};
+    size_t target_count = bly_count_names(targets);
+    *request = (bly_request){.graph = graph,
+                             .feed_count = bly_count_names(feeds),
+                             .fetch_count = bly_count_names(fetches)};
     request->feeds = bly_calloc(request->feed_count, sizeof *request->feeds);
     request->inputs = bly_calloc(request->feed_count, sizeof *request->inputs);
     request->source = bly_calloc(request->fetch_count, sizeof *request->source);
