@@ -441,7 +441,9 @@ typedef belay_code (*belay_session_body)(void *self, belay_monitored_session *se
  * count, only what the body returns; but what ended a recovery for good stays the session's error
  * (BUG-79), and is returned where the body returns BELAY_OK.
  *
- * @param session Gone afterwards. NULL: does nothing and returns `err`'s code.
+ * @param session Gone afterwards. NULL: does nothing and returns `err`'s code. Called from within a
+ *                hook, a step function or another scope's body: nothing is done, and
+ *                BELAY_FAILED_PRECONDITION returned.
  * @param body    Must not close the session.
  */
 BELAY_API belay_code belay_monitored_session_with(belay_monitored_session *session,

@@ -7,18 +7,21 @@
 #include "base/options.h"
 
 #include <math.h>
+#include <stdio.h>
 
 struct looper {
     belay_coordinator *coordinator; /* the thread that runs this holds a reference */
     belay_code (*body)(void *self, belay_error *err);
     void *self;
     belay_loop_options options;
+    char name[64]; /* for messages, cut */
 };
 
 static belay_code loop(struct looper *l, belay_error *err) {
     double interval_us = l->options.interval_secs * 1e6;
     double due_us = (double)bly_now_us();
     while (!belay_coordinator_should_stop(l->coordinator)) {
+        belay_error_clear(err); /* of a call that went on, it is none of the next one's */
         belay_code code = l->body(l->self, err);
         if (code != BELAY_OK || (l->options.flags & BELAY_LOOP_ONCE))
             return code;
@@ -33,8 +36,10 @@ static belay_code loop(struct looper *l, belay_error *err) {
 
 /* A callback that failed without saying how still says that it failed. */
 static void report(struct looper *l, belay_code code, belay_error *err) {
-    if (err->code == BELAY_OK)
-        belay_error_set(err, code, "a thread's body failed");
+    if (err->code != code) {
+        bly_fail(err, code, "thread '%s' failed without saying why", l->name);
+        err->origin = BELAY_ORIGIN_HOOK;
+    }
     belay_coordinator_request_stop(l->coordinator, err);
 }
 
@@ -62,8 +67,9 @@ static belay_code check(const belay_coordinator *coordinator, const char *name,
     if (!(options->interval_secs >= 0))
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "interval_secs is %g", options->interval_secs);
     if ((options->flags & ~BELAY_LOOP_ONCE) || options->reserved)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT,
-                        "belay_loop_options has a flag set that is unknown");
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
+                        options->reserved ? "reserved must be 0"
+                                          : "belay_loop_options has a flag set that is unknown");
     return BELAY_OK;
 }
 
@@ -86,7 +92,9 @@ belay_code belay_coordinator_start_loop(belay_coordinator *coordinator, const ch
         code = l ? BELAY_OK : bly_fail_memory(err);
     }
     if (code == BELAY_OK) {
-        *l = (struct looper){coordinator, body, self, mine};
+        *l = (struct looper){
+            .coordinator = coordinator, .body = body, .self = self, .options = mine};
+        snprintf(l->name, sizeof l->name, "%s", name);
         code = bly_coordinator_start_thread(coordinator, name, looper_run, l, err);
     }
     if (code != BELAY_OK) {

@@ -250,13 +250,20 @@ belay_end_reason belay_monitored_session_end_reason(belay_monitored_session *ses
 
 /* ---- closing ---- */
 
+/* BUG-09, ER-26: without any effect. */
+static belay_code refuse_in_use(const belay_monitored_session *session, belay_error *err) {
+    if (session->in_use == 0)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_FAILED_PRECONDITION,
+                    "the session is in use: it cannot be closed from a hook, a step function "
+                    "or the body of its scope; ask it to stop instead");
+}
+
 belay_code belay_monitored_session_close(belay_monitored_session *session, belay_error *err) {
     if (!session)
         return belay_error_code(err);
-    if (session->in_use > 0) /* BUG-09, ER-26: without any effect */
-        return bly_fail(err, BELAY_FAILED_PRECONDITION,
-                        "the session is in use: it cannot be closed from a hook, a step function "
-                        "or the body of its scope; ask it to stop instead");
+    if (refuse_in_use(session, err) != BELAY_OK)
+        return BELAY_FAILED_PRECONDITION;
     session->in_use++;
     BLY_LOCAL_ERROR(result);
     BLY_LOCAL_ERROR(ending);
@@ -498,6 +505,8 @@ belay_code belay_monitored_session_with(belay_monitored_session *session, belay_
                                         void *self, belay_error *err) {
     if (!session)
         return belay_error_code(err);
+    if (refuse_in_use(session, err) != BELAY_OK)
+        return BELAY_FAILED_PRECONDITION;
     BLY_LOCAL_ERROR(mine);
     belay_code code;
     session->in_use++;

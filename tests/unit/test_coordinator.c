@@ -690,6 +690,29 @@ static void test_looper_LT_06__an_error_is_reported_and_ends_the_thread(void **s
     assert_int_equal(t.calls, 2);
 }
 
+static belay_code go_on_then_fail(void *self, belay_error *err) {
+    int *calls = self;
+    if (++*calls == 2)
+        return BELAY_INTERNAL;
+    belay_error_set(err, BELAY_OUT_OF_RANGE, "a queue was empty, which does not matter");
+    return BELAY_OK;
+}
+
+/* What a call left behind and did not return is not what the next one failed with: this one would
+ * pass for a clean stop. */
+static void test_looper_LT_06__an_error_is_that_of_the_call_that_failed(void **state) {
+    (void)state;
+    int calls = 0;
+    BLY_LOCAL_ERROR(err);
+    belay_coordinator *coordinator = new_coordinator();
+    assert_int_equal(
+        belay_coordinator_start_loop(coordinator, "reader", go_on_then_fail, &calls, NULL, NULL),
+        BELAY_OK);
+    assert_int_equal(belay_coordinator_join(coordinator, NULL, &err), BELAY_INTERNAL);
+    assert_string_equal(belay_error_message(&err), "thread 'reader' failed without saying why");
+    belay_coordinator_free(coordinator);
+}
+
 /* ---- torture ---- */
 
 static void test_coordinator__survives_any_failing_allocation(void **state) {
@@ -837,6 +860,7 @@ int main(void) {
         TEST(test_looper_LT_04__a_stop_ends_the_pause),
         TEST(test_looper_LT_05__start_and_stop_run_once_and_stop_only_after_success),
         TEST(test_looper_LT_06__an_error_is_reported_and_ends_the_thread),
+        TEST(test_looper_LT_06__an_error_is_that_of_the_call_that_failed),
         TEST(test_coordinator__survives_any_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -636,6 +636,32 @@ static void test_with__is_not_closed_from_inside(void **state) {
     assert_int_equal(hook.ends, 1);
 }
 
+static belay_code scope_within(void *self, belay_monitored_session *session, belay_error *err) {
+    body *b = self;
+    BLY_LOCAL_ERROR(mine);
+    body inner = {.f = b->f, .runs = 1};
+    assert_int_equal(belay_step_run(b->f->step, NULL, NULL, err), BELAY_OUT_OF_RANGE);
+    belay_error_clear(err);
+    b->closed = belay_monitored_session_with(session, body_of, &inner, &mine);
+    assert_int_equal(belay_monitored_session_end_reason(session, NULL), BELAY_END_INPUT);
+    return BELAY_OK;
+}
+
+/* The same of a scope within: its body is not called, and what the session knows stays. */
+static void test_with__is_not_nested__BUG_09(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    body b = {.f = f};
+    use_model(f, &hook);
+    scripted_fail("train", 1, BELAY_OUT_OF_RANGE, "End of sequence");
+    belay_monitored_session *session = f->session;
+    f->session = NULL;
+    assert_ok(f, belay_monitored_session_with(session, scope_within, &b, f->err));
+    assert_int_equal(b.closed, BELAY_FAILED_PRECONDITION);
+    assert_int_equal(scripted_count("train"), 1);
+    assert_int_equal(hook.ends, 1);
+}
+
 static void test_with__passes_an_earlier_error_on(void **state) {
     fixture *f = *state;
     counter hook = {0};
@@ -798,6 +824,7 @@ int main(void) {
         TEST_WAITING(test_with__does_not_ask_what_happened_inside),
         TEST_WAITING(test_with__keeps_what_should_stop_cannot_tell),
         TEST_WAITING(test_with__is_not_closed_from_inside),
+        TEST(test_with__is_not_nested__BUG_09),
         TEST_WAITING(test_with__passes_an_earlier_error_on),
         TEST_WAITING(test_step_fn__within_another_gives_up_once),
         TEST_WAITING(test_close__logs_an_error_of_the_inner_close),
