@@ -115,10 +115,12 @@ typedef struct belay_monitored_session_options {
                                        whether one that you made is there. */
     belay_hook *const *hooks;       /**< `hook_count` of them, each kept, called in this order. */
     size_t hook_count;
-    double stop_grace_period_secs; /**< Time for threads to end at close; 0: 120; BELAY_AT_ONCE;
-                                      BELAY_FOREVER. */
-    double recovery_budget_secs;   /**< How long one recovery may go on trying, a chief's master may
-                                      take   to answer, and one step may go on being repeated; 0: 600;
+    double stop_grace_period_secs; /**< Time for threads to end at close, and on a remote target for
+                                      a run that is under way when a stop is requested; 0: 120;
+                                      BELAY_AT_ONCE; BELAY_FOREVER. */
+    double recovery_budget_secs;   /**< How long one recovery may go on trying, a chief may take to
+                                      prepare a session on a remote target (each op has a minute at
+                                      least), and one step may go on being repeated; 0: 600;
                                       BELAY_AT_ONCE; BELAY_FOREVER (BUG-16). */
     belay_threads threads;         /**< BELAY_THREADS_*. */
     uint32_t no_recovery;          /**< 1: without the recoverable layer (MS-46). */
@@ -237,7 +239,16 @@ belay_monitored_training_session_open(belay_graph *graph, const belay_training_o
  */
 BELAY_API uint32_t belay_monitored_session_should_stop(belay_monitored_session *session);
 
-/** Asks the loop to end after the step that is running. Any thread, async-signal-safe. */
+/**
+ * Asks the loop to end after the step that is running. Waits for a target, for a model, and between
+ * recoveries end with it.
+ *
+ * A run on a remote target that is under way may never end, where a server hangs: it has the grace
+ * period, and five seconds at least, and then fails with BELAY_DEADLINE_EXCEEDED. What begins after
+ * the stop, the last save for one, has ten minutes at least, until a run was left so.
+ *
+ * Any thread, async-signal-safe.
+ */
 BELAY_API void belay_monitored_session_request_stop(belay_monitored_session *session);
 
 /** Why a session ends. */

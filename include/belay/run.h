@@ -90,7 +90,7 @@ typedef struct belay_training_run_options {
     int64_t summary_steps;   /**< 0: 100; BELAY_OFF. */
     int64_t log_steps;       /**< 0: 100; BELAY_OFF. */
     double keep_every_hours; /**< 0: never. */
-    double grace_secs;       /**< Time for threads to end; 0: 120. */
+    double grace_secs;       /**< Time for threads, and for a step that hangs, to end; 0: 120. */
     double recovery_secs;    /**< How long to go on trying where a server is lost; 0: 600;
                                 BELAY_AT_ONCE; BELAY_FOREVER. */
     belay_run_watch watch;   /**< NULL: nobody watches. */

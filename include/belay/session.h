@@ -76,9 +76,13 @@ BELAY_API belay_session *belay_session_open(belay_graph *graph,
  *
  * Threads: any thread; several may run at once.
  * Blocks:  as long as the run takes; belay_session_close() on another thread ends it with
- * BELAY_CANCELLED (SE-06). Where the master is another process and nobody has listened there for
- * five seconds it ends with BELAY_UNAVAILABLE, and so does every later run at once: the session is
- * lost.
+ * BELAY_CANCELLED (SE-06), on a remote target that hangs after five seconds. Where the master is
+ * another process, and nobody has listened there for five seconds, or the process has not answered
+ * for a minute (it was stopped, or hangs), it ends with BELAY_UNAVAILABLE, and so does every later
+ * run at once: the session is lost. A run on a remote target that takes more than ten seconds is
+ * reported then, and every ten seconds; where runs take as long, after twice their time, or a
+ * minute. TensorFlow's own limits hold there too: timeout_in_ms of RunOptions, and
+ * operation_timeout_in_ms of the config (SE-32, SE-33).
  *
  * @param feeds   Names of tensors to feed, ending in NULL; NULL: none.
  * @param inputs  A tensor for each of `feeds`. Borrowed.
@@ -139,6 +143,9 @@ typedef struct belay_partial_run belay_partial_run;
  * Declares all feeds and fetches of a partial run. Operations cannot be its targets (SE-38), and it
  * takes no options (SE-42).
  *
+ * Blocks: while the target sets it up; where that is gone or hangs it ends as belay_session_run()
+ * does, and so do runs of it.
+ *
  * @param session Kept until belay_partial_run_free(). NULL with a filled `err`: returns NULL.
  * @param feeds   Names of tensors that will be fed, ending in NULL; NULL: none.
  * @param fetches Names of tensors that will be fetched, ending in NULL; NULL: none.
@@ -182,7 +189,8 @@ typedef struct belay_device {
     uint64_t incarnation; /**< Another one after the task was restarted. */
 } belay_device;
 
-/** Lists the devices of a session. The caller frees the list with belay_device_list_free(). */
+/** Lists the devices of a session. Ends as belay_session_run() does where the target is gone or
+ * hangs. The caller frees the list with belay_device_list_free(). */
 BELAY_API belay_device_list *belay_session_list_devices(belay_session *session, belay_error *err);
 BELAY_API size_t belay_device_list_count(const belay_device_list *list);
 /** NULL where there is no such device. */
@@ -235,8 +243,11 @@ BELAY_API struct TF_Session *belay_session_raw(belay_session *session);
  * Closes: runs in flight end with BELAY_CANCELLED. Only the first call reaches TensorFlow (SE-05).
  *
  * Threads: any thread.
- * Blocks:  for as long as a remote master looks for a task of its that is gone: use
- *          belay_session_free() where that may be.
+ * Blocks:  at most five seconds; then the close of a remote session is left to itself: its master,
+ *          or a task that it looks for, is gone or hangs (BUG-18).
+ *
+ * @return BELAY_OK; BELAY_DEADLINE_EXCEEDED: it was left to itself, and the target may keep the
+ * session; or what TensorFlow reports. The session is closed here, whatever this returns.
  */
 BELAY_API belay_code belay_session_close(belay_session *session, belay_error *err);
 

@@ -75,8 +75,9 @@ typedef struct belay_prepare_options {
     belay_saver *saver;                   /**< NULL: nothing is restored (SM-06). */
     const char *checkpoint_dir; /**< Restore the newest checkpoint in this folder; NULL: none. */
     const char *checkpoint_filename_with_path; /**< Restore exactly this one (SM-07). */
-    double max_wait_secs; /**< Longest wait for the target to answer, and longest one for a
-                             checkpoint; 0: 7200 (TO-02); BELAY_AT_ONCE; BELAY_FOREVER. */
+    double max_wait_secs; /**< Longest wait for the target to answer, longest one for a checkpoint,
+                             and longest one for an op on a remote target; 0: 7200 (TO-02);
+                             BELAY_AT_ONCE; BELAY_FOREVER. */
     uint32_t flags;       /**< BELAY_PREPARE_* bits. */
     uint32_t reserved;    /**< Must be 0. */
 } belay_prepare_options;
@@ -97,10 +98,11 @@ typedef struct belay_prepare_options {
  * Where checkpoints exist and none can be restored nothing is initialised (SD-14).
  *
  * Threads: one at a time per object.
- * Blocks:  while ops run; up to max_wait_secs, at least five seconds, until the target and all of
- *          its cluster answer; and with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs more.
- *          Waits are reported after two seconds and then every ten.
- * On error: no session is left open.
+ * Blocks:  while ops run, on a remote target up to max_wait_secs each, at least a minute; up to
+ *          max_wait_secs, at least five seconds, until the target and all of its cluster answer;
+ * and with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs more. Waits are reported after two
+ * seconds and then every ten; an op on a remote target after ten. On error: no session is left
+ * open.
  *
  * @param out_restored Set to 1 if a checkpoint was loaded, else 0. May be NULL.
  * @return a session that the caller frees with belay_session_free(), or NULL:
@@ -111,8 +113,9 @@ typedef struct belay_prepare_options {
  *   - BELAY_NOT_FOUND: BELAY_PREPARE_REQUIRE_CHECKPOINT and there is none;
  *     checkpoint_filename_with_path is not there; or the checkpoint lacks a variable of the graph;
  *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
- *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31), or the target does not
- *     answer: the message says who;
+ *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31), the target does not
+ *     answer, or an op on it does not end: the message says who and which;
+ *   - BELAY_UNAVAILABLE: the target is gone, or hangs (belay_session_run());
  *   - BELAY_CANCELLED: belay_session_manager_cancel() was called while it waited;
  *   - any other code: as TensorFlow reported it.
  */
@@ -129,10 +132,11 @@ BELAY_API belay_session *belay_session_manager_prepare_session(belay_session_man
  * A model that is not ready is no error: that is what out_initialized says.
  *
  * Threads: one at a time per object.
- * Blocks:  while ops run; up to max_wait_secs, at least five seconds, until the target and all of
- *          its cluster answer; and with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs more.
- *          Waits are reported after two seconds and then every ten.
- * On error: no session is left open.
+ * Blocks:  while ops run, on a remote target up to max_wait_secs each, at least a minute; up to
+ *          max_wait_secs, at least five seconds, until the target and all of its cluster answer;
+ * and with BELAY_PREPARE_WAIT_FOR_CHECKPOINT up to max_wait_secs more. Waits are reported after two
+ * seconds and then every ten; an op on a remote target after ten. On error: no session is left
+ * open.
  *
  * @param out_initialized Set to 1 if it was restored and is ready, else 0. May be NULL.
  * @return a session that the caller frees with belay_session_free(), or NULL:
@@ -141,8 +145,9 @@ BELAY_API belay_session *belay_session_manager_prepare_session(belay_session_man
  *   - BELAY_NOT_FOUND: checkpoint_filename_with_path is not there, or the checkpoint lacks a
  *     variable of the graph;
  *   - BELAY_DATA_LOSS: there are checkpoints, and none of them verifies;
- *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31), or the target does not
- *     answer: the message says who;
+ *   - BELAY_DEADLINE_EXCEEDED: no checkpoint within max_wait_secs (BUG-31), the target does not
+ *     answer, or an op on it does not end: the message says who and which;
+ *   - BELAY_UNAVAILABLE: the target is gone, or hangs (belay_session_run());
  *   - BELAY_CANCELLED: belay_session_manager_cancel() was called while it waited;
  *   - any other code: as TensorFlow reported it.
  */

@@ -99,7 +99,19 @@ static int connect_in_time(int fd, const struct sockaddr *to, socklen_t size, in
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &wrong, &len) == 0 ? wrong : errno;
 }
 
-int bly_address_listens(const char *address, int timeout_ms, bly_buf *why) {
+/* The greeting of HTTP/2, and settings that are all the default. A system accepts a connection for
+ * a process that is stopped; only the process itself says something. */
+static int says_something(int fd, int timeout_ms) {
+    static const char greeting[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    /* Where that fails the other end has hung up, and is no less alive. */
+    if (send(fd, greeting, sizeof greeting - 1, MSG_NOSIGNAL) < 0)
+        return 1;
+    return poll(&wait, 1, timeout_ms) != 0;
+}
+
+/* `answers`, where it is not NULL: whether who listens says something. */
+static int look(const char *address, int timeout_ms, int *answers, bly_buf *why) {
     char host[256], port_text[16];
     int port, wrong = EINVAL;
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
@@ -120,6 +132,8 @@ int bly_address_listens(const char *address, int timeout_ms, bly_buf *why) {
             continue;
         }
         wrong = connect_in_time(fd, one->ai_addr, one->ai_addrlen, timeout_ms);
+        if (wrong == 0 && answers)
+            *answers = says_something(fd, timeout_ms);
         close(fd);
     }
     freeaddrinfo(found);
@@ -127,4 +141,18 @@ int bly_address_listens(const char *address, int timeout_ms, bly_buf *why) {
         return 1;
     bly_buf_puts(why, strerror(wrong));
     return 0;
+}
+
+int bly_address_listens(const char *address, int timeout_ms, bly_buf *why) {
+    return look(address, timeout_ms, NULL, why);
+}
+
+int bly_address_answers(const char *address, int timeout_ms, bly_buf *why) {
+    int answers = 1;
+    if (!look(address, timeout_ms, &answers, why))
+        return 0;
+    if (answers)
+        return 1;
+    bly_buf_puts(why, "the process there is stopped, or hangs");
+    return -1;
 }

@@ -24,4 +24,8 @@ belay_code bly_port_check(int port, belay_error *err);
  * long as looking up takes; so on a thread of its own. */
 int bly_address_listens(const char *address, int timeout_ms, bly_buf *why);
 
+/* The same of a server of gRPC, which says its settings to whoever connects. -1: somebody listens,
+ * and says nothing for `timeout_ms`: the process is stopped, or hangs. */
+int bly_address_answers(const char *address, int timeout_ms, bly_buf *why);
+
 #endif

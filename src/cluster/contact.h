@@ -40,9 +40,13 @@ typedef struct bly_contact {
  * and does not wait for it; later a close is begun here, on yet another thread, to end `then`. */
 belay_code bly_contact_make(const bly_contact *contact, belay_error *err);
 
-/* Says why a target may not answer: "nobody listens at host:2222 (Connection refused)", and that is
- * 1. Otherwise 0: somebody listens there, or, with an empty text, nothing is known. Blocks for some
- * seconds, and longer where names are looked up slowly. */
+/* What a look at a target finds. */
+#define BLY_TARGET_ANSWERS 0 /* or nothing is known of it: then `why` stays empty */
+#define BLY_TARGET_GONE    1 /* "nobody listens at host:2222 (Connection refused)" */
+#define BLY_TARGET_SILENT  2 /* somebody listens there, but the process is stopped, or hangs */
+
+/* Looks at a target from outside, with the reason why a call there may not return in `why`. Blocks
+ * for some seconds, and longer where names are looked up slowly. */
 int bly_target_look(const char *target, bly_buf *why);
 
 /* For tests, which have no network: look this way from now on; NULL goes back to the real one. */

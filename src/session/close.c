@@ -8,6 +8,9 @@
 #define FIRST_REPORT_US INT64_C(2000000)
 #define REPORT_EVERY_US INT64_C(10000000)
 
+/* A target that did not end a run is not soon to close, either. */
+#define LEFT_SECS 1.0
+
 /* Shared by the caller and the helper thread that closes, which is left behind with its reference
  * to the session where it takes too long. */
 struct closing {
@@ -29,7 +32,7 @@ static void closing_free(struct closing *closing) {
 static void close_body(void *self) {
     struct closing *closing = self;
     belay_error_clear(&closing->error);
-    belay_session_close(closing->session, &closing->error);
+    bly_session_close_here(closing->session, &closing->error);
     bly_mutex_lock(&closing->lock);
     closing->finished = 1;
     int abandoned = closing->abandoned;
@@ -89,20 +92,32 @@ static int wait_for(struct closing *closing, double secs) {
     return 1;
 }
 
+belay_code bly_session_close_here(belay_session *session, belay_error *err) {
+    if (atomic_exchange(&session->closed, 1)) /* SE-05 */
+        return BELAY_OK;
+    if (atomic_load(&session->runs.lost))
+        return BELAY_OK; /* nobody is there to be told */
+    TF_Status *status = session->rt->NewStatus();
+    session->rt->CloseSession(session->tf, status);
+    return bly_runtime_finish(session->rt, status, err);
+}
+
 belay_code bly_session_close_within(belay_session *session, double secs, belay_error *err) {
     struct closing *closing;
     bly_thread *thread = NULL;
+    if (atomic_load(&session->runs.left) && (secs > LEFT_SECS || secs == BELAY_FOREVER))
+        secs = LEFT_SECS;
     if (session->is_remote && !atomic_load(&session->closed))
         thread = start(session, &closing);
     /* In this process closing is quick; and where no thread can be had it is better than not
      * closing. */
     if (!thread)
-        return belay_session_close(session, err);
+        return bly_session_close_here(session, err);
     if (!wait_for(closing, secs)) {
-        bly_warn("the session with %s did not close within %.0f s; it is left to itself",
-                 session->target, secs > 0 ? secs : 0.0);
         bly_thread_abandon(thread);
-        return BELAY_OK;
+        return bly_fail(err, BELAY_DEADLINE_EXCEEDED,
+                        "the session with %s did not close within %.0f s; it is left to itself",
+                        session->target, secs > 0 ? secs : 0.0);
     }
     bly_thread_join(thread);
     belay_code code = closing->error.code;

@@ -12,12 +12,25 @@
 /* A session that has lost a task of its cluster: its master may look for that until it is back. */
 #define LOST_CLOSE_SECS 1.0
 
+/* What begins after a stop is the last save, and what belongs to it: not to be lost for being slow.
+ */
+#define LAST_RUNS_SECS 600.0
+
+/* A step that does not end must not keep a stop from its end. */
+static void limit_runs(const bly_coordinated *coordinated) {
+    double grace = coordinated->grace_secs;
+    bly_run_limits limits = {.stop = {coordinated->hooked->session_stop}, .grace_secs = grace};
+    limits.last_secs = grace == BELAY_FOREVER || grace > LAST_RUNS_SECS ? grace : LAST_RUNS_SECS;
+    bly_remote_runs_limit(&coordinated->session->runs, &limits);
+}
+
 belay_code bly_coordinated_open(bly_coordinated *coordinated, bly_hooked *hooked,
                                 belay_session *session, double grace_secs, belay_error *err) {
     static const belay_code no_clean_codes[] = {BELAY_OK}; /* CO-02: the empty set */
     *coordinated =
         (bly_coordinated){.hooked = hooked, .session = session, .grace_secs = grace_secs};
     BLY_LOCAL_ERROR(mine);
+    limit_runs(coordinated);
     coordinated->coordinator = belay_coordinator_new(no_clean_codes, 0, &mine);
     if (coordinated->coordinator) {
         coordinated->has_queue_runners = bly_queue_runner_count(hooked->graph) > 0;
@@ -76,6 +89,7 @@ belay_code bly_coordinated_close(bly_coordinated *coordinated, belay_code cause,
     if (coordinated->session) {
         release_session(coordinated);
         bly_hooked_detach(coordinated->hooked);
+        bly_remote_runs_limit(&coordinated->session->runs, NULL); /* it may outlive the stop */
         belay_session_free(coordinated->session);
         coordinated->session = NULL;
     }

@@ -27,9 +27,8 @@ static belay_code describe(const belay_device_list *list, int index, belay_devic
 }
 
 static belay_code fill(belay_device_list *list, belay_session *session, belay_error *err) {
-    TF_Status *status = list->rt->NewStatus();
-    list->tf = list->rt->SessionListDevices(session->tf, status);
-    belay_code code = bly_runtime_finish(list->rt, status, err);
+    belay_code code = bly_session_call(
+        session, &(bly_run_call){.kind = BLY_CALL_DEVICES, .devices = &list->tf}, err);
     if (code != BELAY_OK)
         return code;
     int count = list->rt->DeviceListCount(list->tf);

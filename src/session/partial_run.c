@@ -14,18 +14,19 @@ static belay_code set_up(belay_partial_run *partial, const char *const *feeds,
                          const char *const *fetches, belay_error *err) {
     bly_request request;
     belay_session *session = partial->session;
-    const bly_runtime *rt = session->rt;
     if (atomic_load(&session->closed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
     belay_code code = bly_request_make(&request, session->graph, feeds, fetches, NULL, err);
     if (code != BELAY_OK)
         return code;
-    TF_Status *status = rt->NewStatus();
-    rt->SessionPRunSetup(session->tf, request.inputs, (int)request.feed_count, request.outputs,
-                         (int)request.output_count, NULL, 0, &partial->handle, status);
-    code = bly_runtime_finish(rt, status, err);
-    if (code != BELAY_OK)
-        partial->handle = NULL;
+    code = bly_session_call(session,
+                            &(bly_run_call){.kind = BLY_CALL_PARTIAL_SETUP,
+                                            .inputs = request.inputs,
+                                            .input_count = request.feed_count,
+                                            .outputs = request.outputs,
+                                            .output_count = request.output_count,
+                                            .new_handle = &partial->handle},
+                            err);
     bly_request_clean_up(&request);
     return code;
 }
@@ -72,13 +73,17 @@ static belay_code go_on(belay_partial_run *partial, const bly_request *request,
         code = bly_fail_memory(err);
     for (size_t i = 0; code == BELAY_OK && i < request->feed_count; i++)
         in[i] = inputs[i]->tf;
-    if (code == BELAY_OK && (request->output_count > 0 || request->feed_count > 0)) { /* SE-20 */
-        TF_Status *status = rt->NewStatus();
-        rt->SessionPRun(partial->session->tf, partial->handle, request->inputs, in,
-                        (int)request->feed_count, request->outputs, values,
-                        (int)request->output_count, NULL, 0, status);
-        code = bly_runtime_finish(rt, status, err);
-    }
+    if (code == BELAY_OK && (request->output_count > 0 || request->feed_count > 0)) /* SE-20 */
+        code = bly_session_call(partial->session,
+                                &(bly_run_call){.kind = BLY_CALL_PARTIAL_RUN,
+                                                .inputs = request->inputs,
+                                                .input_values = in,
+                                                .input_count = request->feed_count,
+                                                .outputs = request->outputs,
+                                                .output_values = values,
+                                                .output_count = request->output_count,
+                                                .handle = partial->handle},
+                                err);
     if (code == BELAY_OK)
         code = bly_detach_values(request->graph, values, request->output_count, err);
     if (code == BELAY_OK)

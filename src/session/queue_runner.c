@@ -270,7 +270,7 @@ static void report(struct crew *crew, const belay_error *error) {
 static void run_quietly(struct crew *crew, TF_Operation *op, const char *what) {
     BLY_LOCAL_ERROR(error);
     atomic_store(&crew->closed, 1);
-    if (bly_session_run_op(crew->session, op, &error) != BELAY_OK)
+    if (bly_session_run_helpers_op(crew->session, op, &error) != BELAY_OK)
         bly_debug("%s of queue %s: %s: %s", what, crew->runner->name, belay_code_name(error.code),
                   error.message);
 }
@@ -307,7 +307,7 @@ static void enqueue_run(void *self) {
     BLY_LOCAL_ERROR(error);
     bly_free(e);
     while (code == BELAY_OK && !crew_should_stop(crew)) /* QR-11 */
-        code = bly_session_run_op(crew->session, op, &error);
+        code = bly_session_run_helpers_op(crew->session, op, &error);
     if (code != BELAY_OK && !says_closed(crew->runner, code) && !is_echo_of_stop(crew, code))
         report(crew, &error);
     leave(crew);

@@ -6,107 +6,60 @@
 #include "base/mem.h"
 #include "cluster/contact.h"
 #include "session/session.h"
+#include "session/target_watch.h"
 
+#include <belay/coordinator.h>
+
+#include <stdio.h>
 #include <string.h>
 
-#define FIRST_LOOK_US INT64_C(1000000)
-#define LOOK_EVERY_US INT64_C(1000000)
+#define SECOND_US       INT64_C(1000000)
+#define FIRST_LOOK_US   SECOND_US
+#define LOOK_EVERY_US   SECOND_US
+#define REPORT_EVERY_US (10 * SECOND_US)
+#define REPORT_LATE_US  (60 * SECOND_US)
+#define REPORT_STOP_US  (2 * SECOND_US) /* after it was seen */
+/* A stop may be set by a signal handler, which cannot wake a condition. */
+#define LOOK_UP_US INT64_C(100000)
+
 /* A server that is started again at once is back by then, and TensorFlow's call says ABORTED. */
-#define PATIENCE_US INT64_C(5000000)
+#define GONE_US (5 * SECOND_US)
+/* A process that is stopped may be let go on: by a debugger, by who freezes containers. */
+#define SILENT_US (60 * SECOND_US)
+/* TensorFlow ends a call whose session is closed, unless the target hangs. */
+#define CLOSED_US (5 * SECOND_US)
+/* By then TensorFlow has read what is fed. */
+#define READ_US (5 * SECOND_US)
+/* What a call has whatever the deadline. */
+#define LEAST_US (60 * SECOND_US)
 
-/* ---- is the master still there? ---- */
+#define AWAITED_SIZE 512
 
-/* Shared by a caller that waits and the thread that looks for it; the last of them frees it. */
-struct watch {
-    bly_mutex lock;
-    bly_cond changed;
-    int references; /* guarded by lock, as are all below */
-    int over;
-    int64_t gone_since_us; /* nobody has listened since then; 0: somebody does */
-    bly_buf why;
-    char *target; /* does not change */
-};
-
-static void watch_drop(struct watch *watch) {
-    bly_mutex_lock(&watch->lock);
-    int last = --watch->references == 0;
-    bly_mutex_unlock(&watch->lock);
-    if (!last)
-        return;
-    bly_cond_clean_up(&watch->changed);
-    bly_mutex_clean_up(&watch->lock);
-    bly_buf_free(&watch->why);
-    bly_free(watch->target);
-    bly_free(watch);
-}
-
-static void look_body(void *self) {
-    struct watch *watch = self;
-    bly_mutex_lock(&watch->lock);
-    while (!watch->over) {
-        bly_buf why = BLY_BUF_INIT;
-        bly_mutex_unlock(&watch->lock);
-        int64_t started = bly_now_us();
-        int gone = bly_target_look(watch->target, &why);
-        bly_mutex_lock(&watch->lock);
-        bly_buf_free(&watch->why);
-        watch->why = why;
-        if (!gone)
-            watch->gone_since_us = 0;
-        else if (!watch->gone_since_us)
-            watch->gone_since_us = started ? started : 1;
-        int64_t again = bly_now_us() + LOOK_EVERY_US;
-        while (!watch->over && bly_wait_until(&watch->changed, &watch->lock, again))
-            ;
+void bly_run_call_make(const bly_runtime *rt, TF_Session *session, const bly_run_call *call,
+                       TF_Status *status) {
+    int inputs = (int)call->input_count, outputs = (int)call->output_count;
+    int targets = (int)call->target_count;
+    switch (call->kind) {
+    case BLY_CALL_RUN:
+        rt->SessionRun(session, call->run_options, call->inputs, call->input_values, inputs,
+                       call->outputs, call->output_values, outputs, call->targets, targets,
+                       call->metadata, status);
+        break;
+    case BLY_CALL_PARTIAL_SETUP:
+        rt->SessionPRunSetup(session, call->inputs, inputs, call->outputs, outputs, call->targets,
+                             targets, call->new_handle, status);
+        if (rt->GetCode(status) != TF_OK)
+            *call->new_handle = NULL;
+        break;
+    case BLY_CALL_PARTIAL_RUN:
+        rt->SessionPRun(session, call->handle, call->inputs, call->input_values, inputs,
+                        call->outputs, call->output_values, outputs, call->targets, targets,
+                        status);
+        break;
+    case BLY_CALL_DEVICES:
+        *call->devices = rt->SessionListDevices(session, status);
+        break;
     }
-    bly_mutex_unlock(&watch->lock);
-    watch_drop(watch);
-}
-
-/* NULL where memory or threads are out: then nobody looks, and the run may take as long as it
- * likes. */
-static struct watch *watch_start(const char *target) {
-    struct watch *watch = bly_calloc(1, sizeof *watch);
-    char *copy = bly_strdup(target);
-    if (!watch || !copy) {
-        bly_free(watch);
-        bly_free(copy);
-        return NULL;
-    }
-    bly_mutex_init(&watch->lock);
-    bly_cond_init(&watch->changed);
-    watch->references = 2;
-    watch->target = copy;
-    bly_thread *thread = bly_thread_start("belay-look", look_body, watch, NULL);
-    if (thread) {
-        bly_thread_abandon(thread); /* it may be held up where names are looked up */
-        return watch;
-    }
-    watch_drop(watch);
-    watch_drop(watch);
-    return NULL;
-}
-
-static void watch_end(struct watch *watch) {
-    if (!watch)
-        return;
-    bly_mutex_lock(&watch->lock);
-    watch->over = 1;
-    bly_cond_signal_all(&watch->changed);
-    bly_mutex_unlock(&watch->lock);
-    watch_drop(watch);
-}
-
-/* How long nobody has listened, in microseconds, with the reason in `why`; -1: somebody does. */
-static int64_t watch_gone_for(struct watch *watch, bly_buf *why) {
-    if (!watch)
-        return -1;
-    bly_mutex_lock(&watch->lock);
-    int64_t since = watch->gone_since_us;
-    bly_buf_clear(why);
-    bly_buf_append(why, watch->why.data, watch->why.len);
-    bly_mutex_unlock(&watch->lock);
-    return since ? bly_now_us() - since : -1;
 }
 
 /* ---- the threads that run ---- */
@@ -126,6 +79,8 @@ struct bly_runner {
     char *room; /* for the arrays of `call` */
     size_t capacity;
     TF_Buffer *told; /* NULL: no metadata */
+    const char *new_handle;
+    TF_DeviceList *devices;
     TF_Status *status;
 };
 
@@ -147,6 +102,10 @@ static void throw_away(struct bly_runner *runner) {
     for (size_t i = 0; i < runner->call.output_count; i++)
         if (runner->call.output_values[i])
             rt->DeleteTensor(runner->call.output_values[i]);
+    if (runner->new_handle)
+        rt->DeletePRunHandle(runner->new_handle);
+    if (runner->devices)
+        rt->DeleteDeviceList(runner->devices);
     rt->CloseSession(session->tf, runner->status);
     runner_free(runner, rt);
     bly_session_unref(session);
@@ -161,11 +120,7 @@ static void run_body(void *self) {
         if (!runner->called)
             break;
         bly_mutex_unlock(&runner->lock);
-        const bly_run_call *call = &runner->call;
-        runner->session->rt->SessionRun(runner->session->tf, call->run_options, call->inputs,
-                                        call->input_values, (int)call->input_count, call->outputs,
-                                        call->output_values, (int)call->output_count, call->targets,
-                                        (int)call->target_count, runner->told, runner->status);
+        bly_run_call_make(runner->session->rt, runner->session->tf, &runner->call, runner->status);
         bly_mutex_lock(&runner->lock);
         runner->called = 0;
         bly_cond_signal_all(&runner->changed);
@@ -204,7 +159,10 @@ static void runner_end(struct bly_runner *runner, const bly_runtime *rt) {
 void bly_remote_runs_init(bly_remote_runs *runs) {
     bly_mutex_init(&runs->lock);
     runs->idle = NULL;
+    runs->limits = (bly_run_limits){.deadline_us = 0};
     atomic_init(&runs->known_ops, 0);
+    atomic_init(&runs->longest_us, 0);
+    atomic_init(&runs->left, 0);
     atomic_init(&runs->lost, 0);
 }
 
@@ -215,6 +173,12 @@ void bly_remote_runs_clean_up(bly_remote_runs *runs, const bly_runtime *rt) {
         runner_end(runner, rt);
     }
     bly_mutex_clean_up(&runs->lock);
+}
+
+void bly_remote_runs_limit(bly_remote_runs *runs, const bly_run_limits *limits) {
+    bly_mutex_lock(&runs->lock);
+    runs->limits = limits ? *limits : (bly_run_limits){.deadline_us = 0};
+    bly_mutex_unlock(&runs->lock);
 }
 
 static struct bly_runner *take(belay_session *session, belay_error *err) {
@@ -239,7 +203,7 @@ static void give_back(struct bly_runner *runner) {
     bly_mutex_unlock(&runs->lock);
 }
 
-/* ---- a run ---- */
+/* ---- waiting for a call ---- */
 
 static int returned_by(struct bly_runner *runner, int64_t deadline_us) {
     bly_mutex_lock(&runner->lock);
@@ -258,7 +222,7 @@ static int leave(struct bly_runner *runner) {
     bly_thread *thread = runner->thread;
     if (left) {
         bly_session_ref(runner->session);
-        atomic_store(&runner->session->runs.lost, 1);
+        atomic_store(&runner->session->runs.left, 1);
     }
     bly_mutex_unlock(&runner->lock);
     if (left)
@@ -266,35 +230,223 @@ static int leave(struct bly_runner *runner) {
     return left;
 }
 
-/* 1 where the call returned, 0 where its runner is left to itself. */
-static int wait_for(struct bly_runner *runner, const char *target, belay_error *err) {
-    struct watch *watch = NULL;
-    bly_buf why = BLY_BUF_INIT;
-    int returned, left = 0, told = 0;
-    int64_t until = bly_now_us() + FIRST_LOOK_US;
-    while (!(returned = returned_by(runner, until)) && !left) {
-        if (!watch)
-            watch = watch_start(target);
-        int64_t gone_us = watch_gone_for(watch, &why);
-        if (gone_us >= 0 && !told)
-            bly_warn("%s does not answer: %s; waiting %.0f s for it to come back", target,
-                     bly_buf_text(&why), (double)PATIENCE_US / 1e6);
-        told = gone_us >= 0;
-        if (gone_us >= PATIENCE_US && (left = leave(runner)))
-            bly_fail(err, BELAY_UNAVAILABLE, "%s has not answered for %.1f s: %s", target,
-                     (double)gone_us / 1e6, bly_buf_text(&why));
-        until = bly_now_us() + LOOK_EVERY_US;
+struct wait {
+    struct bly_runner *runner;
+    const bly_run_call *call;
+    belay_session *session;
+    bly_target_watch *watch; /* NULL: not yet, or none to be had */
+    int64_t started_us, look_us, report_us;
+    int64_t stopped_us, closed_us; /* when it was seen; BLY_NEVER: not so far */
+    int has_stop;                  /* one may be requested */
+    int is_new;                    /* a stop that is seen now was before the call */
+    double after_stop_secs;
+    int64_t deadline_us; /* BLY_NEVER: none */
+    int is_cancelled;    /* what a stop is */
+    int is_quiet;
+    int state; /* BLY_TARGET_*, for so long, and why */
+    int64_t state_for_us;
+    bly_buf why;
+    int told; /* of which state */
+};
+
+static int64_t earlier(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int is_stopped_locked(const bly_run_limits *limits) {
+    for (size_t i = 0; i < 2; i++)
+        if (limits->stop[i] && atomic_load(limits->stop[i]))
+            return 1;
+    return 0;
+}
+
+/* BLY_NEVER where that is too long to count. */
+static int64_t after(int64_t start_us, double secs) {
+    const double most = 1e12;
+    return secs < most ? start_us + (int64_t)(secs * (double)SECOND_US) : BLY_NEVER;
+}
+
+/* Others may set limits, stop, or close meanwhile. */
+static void see_limits(struct wait *wait) {
+    bly_remote_runs *runs = &wait->session->runs;
+    int64_t now = bly_now_us();
+    bly_mutex_lock(&runs->lock);
+    const bly_run_limits limits = runs->limits;
+    int stopped = !wait->call->is_helpers && is_stopped_locked(&limits);
+    bly_mutex_unlock(&runs->lock);
+    wait->has_stop = limits.stop[0] || limits.stop[1];
+    wait->is_cancelled = limits.last_secs == 0;
+    wait->is_quiet = limits.is_reported || wait->call->is_helpers;
+    wait->deadline_us = limits.deadline_us ? limits.deadline_us : BLY_NEVER;
+    if (limits.longest_secs > 0) /* BELAY_FOREVER is not */
+        wait->deadline_us =
+            earlier(wait->deadline_us, after(wait->started_us, limits.longest_secs));
+    if (wait->deadline_us < wait->started_us + LEAST_US)
+        wait->deadline_us = wait->started_us + LEAST_US;
+    if (!stopped) {
+        wait->stopped_us = BLY_NEVER;
+    } else if (wait->stopped_us == BLY_NEVER) {
+        wait->stopped_us = now;
+        wait->after_stop_secs =
+            wait->is_new && !atomic_load(&runs->left) ? limits.last_secs : limits.grace_secs;
+        wait->report_us = earlier(wait->report_us, now + REPORT_STOP_US);
     }
-    watch_end(watch);
-    bly_buf_free(&why);
+    if (wait->closed_us == BLY_NEVER && atomic_load(&wait->session->closed))
+        wait->closed_us = now;
+}
+
+/* Where steps take long, one more of that kind is nothing to tell; but a minute is. */
+static int64_t first_report(bly_remote_runs *runs) {
+    int64_t usual = 2 * (int64_t)atomic_load(&runs->longest_us);
+    return usual < REPORT_EVERY_US ? REPORT_EVERY_US : earlier(usual, REPORT_LATE_US);
+}
+
+static void learn(const struct wait *wait) {
+    int64_t took = bly_now_us() - wait->started_us;
+    if (took > atomic_load(&wait->session->runs.longest_us))
+        atomic_store(&wait->session->runs.longest_us, took);
+}
+
+static struct wait begin_waiting(struct bly_runner *runner, const bly_run_call *call) {
+    int64_t now = bly_now_us();
+    struct wait wait = {.runner = runner,
+                        .call = call,
+                        .session = runner->session,
+                        .started_us = now,
+                        .look_us = now + FIRST_LOOK_US,
+                        .report_us = now + first_report(&runner->session->runs),
+                        .stopped_us = BLY_NEVER,
+                        .closed_us = BLY_NEVER,
+                        .is_new = 1,
+                        .state = BLY_TARGET_ANSWERS,
+                        .told = BLY_TARGET_ANSWERS,
+                        .why = BLY_BUF_INIT};
+    see_limits(&wait);
+    wait.is_new = 0;
+    return wait;
+}
+
+/* "train on grpc://host:1". */
+static void put_awaited(const struct wait *wait, char *out, size_t room) {
+    const bly_run_call *call = wait->call;
+    const TF_Operation *op = call->target_count   ? call->targets[0]
+                             : call->output_count ? call->outputs[0].oper
+                                                  : NULL;
+    const char *name = call->kind == BLY_CALL_DEVICES ? "the list of devices" : "the graph";
+    if (op)
+        name = wait->session->rt->OperationName((TF_Operation *)(uintptr_t)op);
+    snprintf(out, room, "%s on %s", name, wait->session->target);
+}
+
+static double secs_since(int64_t start_us) {
+    return (double)(bly_now_us() - start_us) / 1e6;
+}
+
+static int64_t stop_deadline(const struct wait *wait) {
+    if (wait->stopped_us == BLY_NEVER || wait->after_stop_secs == BELAY_FOREVER)
+        return BLY_NEVER;
+    return after(wait->stopped_us, wait->after_stop_secs > 0 ? wait->after_stop_secs : 0);
+}
+
+static void report(struct wait *wait) {
+    char awaited[AWAITED_SIZE], limit[80] = "";
+    int64_t until = stop_deadline(wait);
+    put_awaited(wait, awaited, sizeof awaited);
+    until = earlier(until, wait->deadline_us);
+    if (until != BLY_NEVER)
+        snprintf(limit, sizeof limit, ", at most %.0f s more%s", -secs_since(until),
+                 wait->stopped_us == BLY_NEVER ? "" : " after the stop");
+    bly_warn("Waiting for %s, for %.0f s so far%s%s%s", awaited, secs_since(wait->started_us),
+             limit, wait->why.len ? ": " : "", bly_buf_text(&wait->why));
+    wait->report_us = bly_now_us() + REPORT_EVERY_US;
+}
+
+/* Once: what may bring the session to its end. */
+static void tell_state(struct wait *wait) {
+    if (!wait->is_quiet && wait->state != wait->told && wait->state != BLY_TARGET_ANSWERS)
+        bly_warn("%s does not answer: %s; waiting %.0f s for it to come back",
+                 wait->session->target, bly_buf_text(&wait->why),
+                 (double)(wait->state == BLY_TARGET_GONE ? GONE_US : SILENT_US) / 1e6);
+    wait->told = wait->state;
+}
+
+static void look(struct wait *wait) {
+    if (!wait->watch)
+        wait->watch = bly_target_watch_start(wait->session->target);
+    wait->state = bly_target_watch_state(wait->watch, &wait->state_for_us, &wait->why);
+    tell_state(wait);
+    wait->look_us = bly_now_us() + LOOK_EVERY_US;
+}
+
+/* Whether nobody is there any more; then no call of the session's returns. */
+static int is_lost(const struct wait *wait) {
+    return (wait->state == BLY_TARGET_GONE && wait->state_for_us >= GONE_US) ||
+           (wait->state == BLY_TARGET_SILENT && wait->state_for_us >= SILENT_US);
+}
+
+/* BELAY_OK: it is waited for; else the code that the call ends with. */
+static belay_code judge(const struct wait *wait, belay_error *err) {
+    char awaited[AWAITED_SIZE];
+    int64_t now = bly_now_us();
+    const char *before = wait->why.len ? ": " : "", *why = bly_buf_text(&wait->why);
+    put_awaited(wait, awaited, sizeof awaited);
+    if (is_lost(wait))
+        return bly_fail(err, BELAY_UNAVAILABLE, "%s has not answered for %.1f s: %s",
+                        wait->session->target, (double)wait->state_for_us / 1e6, why);
+    if ((wait->call->input_count > 0 || wait->call->run_options) &&
+        now < wait->started_us + READ_US)
+        return BELAY_OK;
+    if (now >= stop_deadline(wait) && wait->is_cancelled)
+        return bly_fail(err, BELAY_CANCELLED, "a stop was requested while waiting for %s", awaited);
+    if (now >= stop_deadline(wait))
+        return bly_fail(err, BELAY_DEADLINE_EXCEEDED,
+                        "%s did not end within %.1f s after a stop was requested%s%s", awaited,
+                        secs_since(wait->stopped_us), before, why);
+    if (now >= wait->deadline_us)
+        return bly_fail(err, BELAY_DEADLINE_EXCEEDED, "%s did not end within %.1f s%s%s", awaited,
+                        secs_since(wait->started_us), before, why);
+    if (wait->closed_us != BLY_NEVER && now - wait->closed_us >= CLOSED_US)
+        return bly_fail(err, BELAY_CANCELLED, "the session was closed, and %s did not end",
+                        awaited);
+    return BELAY_OK;
+}
+
+static int64_t next_moment(const struct wait *wait) {
+    int64_t until = wait->is_quiet ? wait->look_us : earlier(wait->look_us, wait->report_us);
+    return wait->has_stop ? earlier(until, bly_now_us() + LOOK_UP_US) : until;
+}
+
+/* 1 where the call returned, 0 where its runner is left to itself. */
+static int wait_for(struct wait *wait, belay_error *err) {
+    int returned = 0, left = 0;
+    /* One that is left may be gone at any moment. */
+    while (!left && !(returned = returned_by(wait->runner, next_moment(wait)))) {
+        BLY_LOCAL_ERROR(end);
+        see_limits(wait);
+        if (bly_now_us() >= wait->look_us)
+            look(wait);
+        if (judge(wait, &end) != BELAY_OK && (left = leave(wait->runner))) {
+            bly_error_copy(err, &end);
+            if (is_lost(wait))
+                atomic_store(&wait->session->runs.lost, 1);
+        } else if (!wait->is_quiet && bly_now_us() >= wait->report_us) {
+            report(wait);
+        }
+    }
+    if (returned && !wait->call->is_helpers)
+        learn(wait);
+    bly_target_watch_end(wait->watch);
+    bly_buf_free(&wait->why);
     return returned;
 }
+
+/* ---- a call ---- */
 
 /* The next part of the runner's room, filled with `size` bytes. All elements are pointers, or as
  * good as pointers to align. */
 static void *keep(char **at, const void *from, size_t size) {
     void *kept = *at;
-    if (size)
+    if (size && from)
         memcpy(kept, from, size);
     *at += size;
     return kept;
@@ -304,7 +456,8 @@ static belay_code set_up(struct bly_runner *runner, const bly_run_call *call, be
     size_t outputs = call->output_count, inputs = call->input_count;
     size_t size = outputs * (sizeof(TF_Output) + sizeof(TF_Tensor *)) +
                   inputs * (sizeof(TF_Output) + sizeof(TF_Tensor *)) +
-                  call->target_count * sizeof(TF_Operation *);
+                  call->target_count * sizeof(TF_Operation *) +
+                  (call->handle ? strlen(call->handle) + 1 : 0);
     if (size > runner->capacity) {
         char *more = bly_realloc(runner->room, size);
         if (!more)
@@ -321,13 +474,25 @@ static belay_code set_up(struct bly_runner *runner, const bly_run_call *call, be
     runner->call.output_values = (TF_Tensor **)(void *)at;
     for (size_t i = 0; i < outputs; i++)
         runner->call.output_values[i] = NULL;
+    at += outputs * sizeof(TF_Tensor *);
+    if (call->handle)
+        runner->call.handle = keep(&at, call->handle, strlen(call->handle) + 1);
     runner->told = call->metadata ? runner->session->rt->NewBuffer() : NULL;
+    runner->call.metadata = runner->told;
+    runner->call.new_handle = &runner->new_handle;
+    runner->call.devices = &runner->devices;
+    runner->new_handle = NULL;
+    runner->devices = NULL;
     return BELAY_OK;
 }
 
 static void hand_over(struct bly_runner *runner, const bly_run_call *call) {
-    for (size_t i = 0; i < call->output_count; i++)
+    for (size_t i = 0; call->output_values && i < call->output_count; i++)
         call->output_values[i] = runner->call.output_values[i];
+    if (call->new_handle)
+        *call->new_handle = runner->new_handle;
+    if (call->devices)
+        *call->devices = runner->devices;
     if (!runner->told)
         return;
     TF_Buffer theirs = *call->metadata;
@@ -346,12 +511,16 @@ static belay_code run_once(belay_session *session, const bly_run_call *call, bel
         give_back(runner);
         return BELAY_RESOURCE_EXHAUSTED;
     }
+    struct wait wait = begin_waiting(runner, call);
     bly_mutex_lock(&runner->lock);
     runner->called = 1;
     bly_cond_signal_all(&runner->changed);
     bly_mutex_unlock(&runner->lock);
-    if (!wait_for(runner, session->target, err))
-        return BELAY_UNAVAILABLE;
+    BLY_LOCAL_ERROR(left);
+    if (!wait_for(&wait, &left)) {
+        bly_error_copy(err, &left);
+        return left.code;
+    }
     hand_over(runner, call);
     belay_code code = bly_runtime_code(rt, runner->status);
     if (code != BELAY_OK) {
@@ -365,14 +534,14 @@ static belay_code run_once(belay_session *session, const bly_run_call *call, bel
 /* The master is sent what was added to the graph before TensorFlow reads what is fed. So that a run
  * which is left to itself has read it, and the caller may free it, the graph goes in a call of its
  * own. INVALID_ARGUMENT: that there is nothing to run. */
-static belay_code send_graph(belay_session *session, belay_error *err) {
+static belay_code send_graph(belay_session *session, int is_helpers, belay_error *err) {
     size_t at = atomic_load(&session->runs.known_ops), before = at;
     while (session->rt->GraphNextOperation(session->graph->tf, &at))
         before = at;
     if (before == atomic_load(&session->runs.known_ops))
         return BELAY_OK;
     BLY_LOCAL_ERROR(mine);
-    belay_code code = run_once(session, &(bly_run_call){.run_options = NULL}, &mine);
+    belay_code code = run_once(session, &(bly_run_call){.is_helpers = is_helpers}, &mine);
     if (code != BELAY_OK && code != BELAY_INVALID_ARGUMENT) {
         bly_error_copy(err, &mine);
         return code;
@@ -381,10 +550,22 @@ static belay_code send_graph(belay_session *session, belay_error *err) {
     return BELAY_OK;
 }
 
-belay_code bly_remote_run(belay_session *session, const bly_run_call *call, belay_error *err) {
-    if (atomic_load(&session->runs.lost))
+static belay_code refuse(belay_session *session, belay_error *err) {
+    bly_remote_runs *runs = &session->runs;
+    if (atomic_load(&runs->lost))
         return bly_fail(err, BELAY_UNAVAILABLE, "the session with %s is lost: it did not answer",
                         session->target);
-    belay_code code = send_graph(session, err);
+    bly_mutex_lock(&runs->lock);
+    int stopped = runs->limits.last_secs == 0 && is_stopped_locked(&runs->limits);
+    bly_mutex_unlock(&runs->lock);
+    return stopped ? bly_fail(err, BELAY_CANCELLED, "a stop was requested before a run on %s",
+                              session->target)
+                   : BELAY_OK;
+}
+
+belay_code bly_remote_run(belay_session *session, const bly_run_call *call, belay_error *err) {
+    belay_code code = refuse(session, err);
+    if (code == BELAY_OK && call->kind != BLY_CALL_DEVICES)
+        code = send_graph(session, call->is_helpers, err);
     return code == BELAY_OK ? run_once(session, call, err) : code;
 }

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/options.h"
 #include "cluster/server.h"
+#include "cluster/spec.h"
 #include "runtime/tensor.h"
 
 #include <stddef.h>
@@ -16,8 +17,8 @@ _Static_assert(sizeof(belay_session_options) ==
 _Static_assert(sizeof(belay_run_options) == offsetof(belay_run_options, metadata) + sizeof(void *),
                "no tail padding");
 
-/* How long freeing a session waits for a remote master. */
-#define FREE_SECS 5.0
+/* How long closing a session waits for a remote master. */
+#define CLOSE_SECS 5.0
 
 /* ConfigProto.operation_timeout_in_ms, found without a schema of the whole message: field 11, a
  * varint. */
@@ -67,6 +68,17 @@ TF_SessionOptions *bly_session_options_make(const bly_runtime *rt,
     return made;
 }
 
+/* A server of this process waits for the other tasks of its cluster. */
+static int waits_for_others(const char *target) {
+    const belay_cluster_spec *cluster = bly_server_cluster(target);
+    size_t tasks = 0;
+    if (!cluster)
+        return target[0] != '\0';
+    for (size_t i = 0; i < cluster->count; i++)
+        tasks += cluster->jobs[i].count;
+    return tasks > 1;
+}
+
 belay_session *belay_session_open(belay_graph *graph, const belay_session_options *given,
                                   belay_error *err) {
     belay_session_options options;
@@ -97,7 +109,7 @@ belay_session *belay_session_open(belay_graph *graph, const belay_session_option
     session->rt = rt;
     session->graph = bly_graph_ref(graph);
     session->target = target;
-    session->is_remote = target[0] != '\0' && !bly_server_cluster(target);
+    session->is_remote = waits_for_others(target);
     bly_remote_runs_init(&session->runs);
     session->has_timeout =
         options.config && config_has_timeout(options.config, options.config_size);
@@ -126,15 +138,7 @@ struct TF_Session *belay_session_raw(belay_session *session) {
 }
 
 belay_code belay_session_close(belay_session *session, belay_error *err) {
-    if (!session)
-        return belay_error_code(err);
-    if (atomic_exchange(&session->closed, 1))
-        return BELAY_OK;
-    if (atomic_load(&session->runs.lost))
-        return BELAY_OK; /* nobody is there to be told */
-    TF_Status *status = session->rt->NewStatus();
-    session->rt->CloseSession(session->tf, status);
-    return bly_runtime_finish(session->rt, status, err);
+    return session ? bly_session_close_within(session, CLOSE_SECS, err) : belay_error_code(err);
 }
 
 /* The last reference may be a helper thread's: TensorFlow's session must outlive every run in it.
@@ -142,7 +146,7 @@ belay_code belay_session_close(belay_session *session, belay_error *err) {
 void bly_session_unref(belay_session *session) {
     if (!session || atomic_fetch_sub(&session->references, 1) != 1)
         return;
-    belay_session_close(session, NULL);
+    bly_session_close_here(session, NULL);
     bly_remote_runs_clean_up(&session->runs, session->rt);
     TF_Status *status = session->rt->NewStatus();
     session->rt->DeleteSession(session->tf, status);
@@ -156,8 +160,20 @@ void belay_session_free(belay_session *session) {
     if (!session)
         return;
     /* SE-07: first, whoever else still holds it */
-    bly_session_close_within(session, FREE_SECS, NULL);
+    BLY_LOCAL_ERROR(closing);
+    if (bly_session_close_within(session, CLOSE_SECS, &closing) == BELAY_DEADLINE_EXCEEDED)
+        bly_warn("closing the session: %s", closing.message);
     bly_session_unref(session);
+}
+
+belay_code bly_session_call(belay_session *session, const bly_run_call *call, belay_error *err) {
+    if (atomic_load_explicit(&session->closed, memory_order_relaxed))
+        return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
+    if (session->is_remote)
+        return bly_remote_run(session, call, err);
+    TF_Status *status = session->rt->NewStatus();
+    bly_run_call_make(session->rt, session->tf, call, status);
+    return bly_runtime_finish(session->rt, status, err);
 }
 
 belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
@@ -165,25 +181,30 @@ belay_code bly_session_run(belay_session *session, const TF_Buffer *run_options,
                            size_t input_count, const TF_Output *outputs, TF_Tensor **output_values,
                            size_t output_count, const TF_Operation *const *targets,
                            size_t target_count, TF_Buffer *metadata, belay_error *err) {
-    if (atomic_load_explicit(&session->closed, memory_order_relaxed))
-        return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
-    if (session->is_remote)
-        return bly_remote_run(session,
-                              &(bly_run_call){run_options, inputs, input_values, input_count,
-                                              outputs, output_values, output_count, targets,
-                                              target_count, metadata},
-                              err);
-    TF_Status *status = session->rt->NewStatus();
-    session->rt->SessionRun(session->tf, run_options, inputs, input_values, (int)input_count,
-                            outputs, output_values, (int)output_count, targets, (int)target_count,
-                            metadata, status);
-    return bly_runtime_finish(session->rt, status, err);
+    return bly_session_call(session,
+                            &(bly_run_call){.run_options = run_options,
+                                            .inputs = inputs,
+                                            .input_values = input_values,
+                                            .input_count = input_count,
+                                            .outputs = outputs,
+                                            .output_values = output_values,
+                                            .output_count = output_count,
+                                            .targets = targets,
+                                            .target_count = target_count,
+                                            .metadata = metadata},
+                            err);
 }
 
 belay_code bly_session_run_op(belay_session *session, const TF_Operation *op, belay_error *err) {
     if (!op)
         return BELAY_OK;
     return bly_session_run(session, NULL, NULL, NULL, 0, NULL, NULL, 0, &op, 1, NULL, err);
+}
+
+belay_code bly_session_run_helpers_op(belay_session *session, const TF_Operation *op,
+                                      belay_error *err) {
+    return bly_session_call(
+        session, &(bly_run_call){.targets = &op, .target_count = 1, .is_helpers = 1}, err);
 }
 
 belay_code bly_session_fetch(belay_session *session, TF_Output output, TF_Tensor **out,

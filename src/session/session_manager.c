@@ -307,18 +307,18 @@ belay_session *belay_session_manager_prepare_session(belay_session_manager *mana
         *out_restored = 0;
     if (read_prepare_options(manager, &options, given, err) != BELAY_OK)
         return NULL;
-    belay_session *session = belay_session_open(manager->graph, options.session, err);
+    belay_session *session =
+        bly_manager_open(manager, options.session, longest_wait(&options), err);
     if (!session)
         return NULL;
-    belay_code code = bly_manager_contact(manager, session, longest_wait(&options), err);
-    if (code == BELAY_OK)
-        code = run_saved_model_initializers(session, err);
+    belay_code code = run_saved_model_initializers(session, err);
     if (code == BELAY_OK)
         code = restore(manager, session, &options, &restored, err);
     if (code == BELAY_OK && !restored)
         code = initialize(manager, session, &options, err);
     if (code == BELAY_OK)
         code = make_ready(manager, session, &options, err);
+    bly_manager_let_go(session);
     if (code != BELAY_OK) {
         belay_session_free(session);
         return NULL;
@@ -339,14 +339,13 @@ belay_session *belay_session_manager_recover_session(belay_session_manager *mana
         *out_initialized = 0;
     if (read_prepare_options(manager, &options, given, err) != BELAY_OK)
         return NULL;
-    belay_session *session = belay_session_open(manager->graph, options.session, err);
+    belay_session *session =
+        bly_manager_open(manager, options.session, longest_wait(&options), err);
     if (!session)
         return NULL;
     const char *from =
         options.checkpoint_dir ? options.checkpoint_dir : options.checkpoint_filename_with_path;
-    belay_code code = bly_manager_contact(manager, session, longest_wait(&options), err);
-    if (code == BELAY_OK)
-        code = run_saved_model_initializers(session, err);
+    belay_code code = run_saved_model_initializers(session, err);
     if (code == BELAY_OK)
         code = restore(manager, session, &options, &restored, err);
     if (code == BELAY_OK)
@@ -363,6 +362,7 @@ belay_session *belay_session_manager_recover_session(belay_session_manager *mana
                      bly_buf_text(&why));
     }
     bly_buf_free(&why);
+    bly_manager_let_go(session);
     if (code != BELAY_OK) {
         belay_session_free(session);
         return NULL;

@@ -19,7 +19,7 @@ struct belay_session_manager {
     double recovery_wait_secs;
     atomic_int cancelled;
     const atomic_int *stop; /* NULL: none */
-    int64_t deadline_us;    /* of reaching a target to prepare it; BLY_NEVER: none of that kind */
+    int64_t deadline_us;    /* of preparing a session; BLY_NEVER: none of that kind */
 };
 
 /* Runs an op that initialises. `given` and `inputs` are the user's feeds; a SavedModel's files are
@@ -38,9 +38,13 @@ belay_code bly_manager_local_init(const belay_session_manager *manager, belay_se
 belay_code bly_manager_check_ready(const belay_session_manager *manager, belay_session *session,
                                    int *out_ready, bly_buf *why, belay_error *err);
 
-/* The first contact of a session with its target; in this process there is nothing to do. What
- * waits here ends when max_wait_secs are over, or at the manager's deadline. */
-belay_code bly_manager_contact(const belay_session_manager *manager, belay_session *session,
-                               double max_wait_secs, belay_error *err);
+/* Opens a session, limits what runs in it until bly_manager_let_go(), and makes the first contact
+ * with its target. What waits here, or in a run, ends with a stop, when max_wait_secs are over, or
+ * at the manager's deadline. NULL on error. */
+belay_session *bly_manager_open(const belay_session_manager *manager,
+                                const belay_session_options *options, double max_wait_secs,
+                                belay_error *err);
+/* Of a session that is handed out: the manager, and its stop, may be gone before it. */
+void bly_manager_let_go(belay_session *session);
 
 #endif

