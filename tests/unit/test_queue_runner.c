@@ -414,6 +414,7 @@ test_queue_runner_QR_15_QR_18_BUG_20__without_a_coordinator_errors_are_kept(void
     assert_int_equal(count, 2);
     assert_int_equal(bly_queue_runner_join(runner, 0, NULL), BELAY_OK);
     assert_int_equal(bly_queue_runner_exceptions_raised(runner, &err), 0);
+    assert_int_equal(belay_error_code(&err), BELAY_OK);
     bly_queue_runner_free(runner);
     free_all(session, graph);
 }

@@ -56,10 +56,9 @@ static belay_code create(void *self, belay_session *session, belay_coordinator *
     struct probe *probe = self;
     (void)session;
     probe->coordinator = coordinator;
-    belay_code code = at(self, CREATE, err);
-    if (code == BELAY_OK && probe->in_create)
+    if (probe->in_create)
         probe->in_create(probe);
-    return code;
+    return at(self, CREATE, err);
 }
 
 static belay_code before(void *self, belay_run_context *run, belay_error *err) {
@@ -359,6 +358,22 @@ static void test_recovery__tries_again_until_a_session_can_be_made(void **state)
     assert_int_equal(f->probe.counts[CREATE], 3);
     assert_int_equal(scripted_alive().sessions, 1);
     assert_int_equal(close_session(f), BELAY_OK);
+}
+
+static void await_the_stop(struct probe *probe) {
+    assert_int_equal(belay_coordinator_wait_for_stop(probe->coordinator, BELAY_FOREVER), 1);
+}
+
+/* BUG-17, BUG-05: what its threads reported is told beside why it could not be made. */
+static void test_recovery__tells_what_threads_of_a_half_made_session_reported(void **state) {
+    struct fixture *f = *state;
+    scripted_fail("enqueue", 0, BELAY_DATA_LOSS, "bad record");
+    f->probe.in_create = await_the_stop;
+    f->probe.fails[CREATE] = BELAY_INTERNAL;
+    assert_error(f, try_open(f, MODEL SCRIPTED_QUEUE), BELAY_INTERNAL, "the hook's own");
+    assert_int_equal(belay_error_chained_count(f->err), 1);
+    assert_non_null(strstr(belay_error_chained_message(f->err, 0), "bad record"));
+    assert_int_equal(scripted_alive().sessions, 0);
 }
 
 /* BUG-16: a clear error, with what was tried. */
@@ -1086,6 +1101,7 @@ int main(void) {
         TEST(test_recovery__gives_up_a_run_that_fails_in_every_session),
         TEST(test_recovery__keeps_a_stop_that_a_hook_asked_for),
         TEST(test_recovery__tries_again_until_a_session_can_be_made),
+        TEST(test_recovery__tells_what_threads_of_a_half_made_session_reported),
         TEST(test_recovery__gives_up_when_its_budget_is_used_up),
         TEST(test_recovery__ends_when_a_stop_is_requested),
         TEST(test_recovery__begins_again_at_the_next_run),
