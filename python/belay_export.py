@@ -383,12 +383,13 @@ def _check_outputs(signature, outputs):
 # ---------------------------------------------------------------------------------------- TF1 graphs
 
 
-# The ops that belay's SyncReplicas hook runs, in the order of its options; TensorFlow's own hook asks the optimizer.
+# What belay's SyncReplicas hook is told of the optimizer, in the order of its options; TensorFlow's own hook asks it.
 SYNC_REPLICAS = "belay_sync_replicas"
+SYNC_REPLICAS_COUNTS = SYNC_REPLICAS + "_counts"
 
 
 def export_graph(path, *, train_op=None, train=None, eval=None, serving=None, graph=None, saver=None,
-                 sync_replicas=None, num_tokens=-1):
+                 sync_replicas=None):
     """Writes a TF1 graph, with its collections, to the MetaGraphDef file `path`.
 
     belay builds what the graph lacks (saver, initialisers, a global step), so there is no need to finalise it.
@@ -401,12 +402,11 @@ def export_graph(path, *, train_op=None, train=None, eval=None, serving=None, gr
       graph:    default: the default graph.
       saver:    a tf.compat.v1.train.Saver whose SaverDef becomes the file's own. Default: none.
       sync_replicas: the tf.compat.v1.train.SyncReplicasOptimizer that made the train_op: its ops are written down
-                for belay's SyncReplicas hook. Adds the op that hands out the first tokens to the graph.
-      num_tokens: how many those are; -1: as many as replicas are aggregated.
+                for belay's SyncReplicas hook.
 
     Raises:
       ValueError: there is no graph, it has neither train_op nor signature, a signature has no outputs, an
-        output of train or eval is not a scalar, the optimizer has applied no gradients, or num_tokens are too few.
+        output of train or eval is not a scalar, or the optimizer has applied no gradients.
     """
     tf1 = tf.compat.v1
     if graph is None:
@@ -415,10 +415,9 @@ def export_graph(path, *, train_op=None, train=None, eval=None, serving=None, gr
         graph = tf1.get_default_graph()
     signatures = {name: spec for name, spec in zip(SIGNATURES, (train, eval, serving)) if spec is not None}
     with graph.as_default():
-        replicas = _sync_replicas_names(sync_replicas, num_tokens) if sync_replicas is not None else None
         meta = tf1.train.export_meta_graph(saver_def=saver.as_saver_def() if saver is not None else None)
-    if replicas:
-        meta.collection_def[SYNC_REPLICAS].node_list.value[:] = replicas
+    if sync_replicas is not None:
+        _write_sync_replicas(meta, sync_replicas)
     if train_op is not None:
         members = meta.collection_def["train_op"].node_list.value
         if train_op.name not in members:
@@ -440,17 +439,18 @@ def export_graph(path, *, train_op=None, train=None, eval=None, serving=None, gr
         file.write(meta.SerializeToString(deterministic=True))
 
 
-def _sync_replicas_names(optimizer, num_tokens):
+def _write_sync_replicas(meta, optimizer):
     runner = optimizer.get_chief_queue_runner()  # fails where no gradients were applied
-    with tf.control_dependencies(None):  # the first tokens come before any step, wherever this is called
-        tokens = optimizer.get_init_tokens_op(num_tokens)
-    return [
+    meta.collection_def[SYNC_REPLICAS].node_list.value[:] = [
         optimizer.chief_init_op.name,
         optimizer.local_step_init_op.name,
         optimizer.ready_for_local_init_op.name,
-        tokens.name,
         runner.queue.name,
         runner.enqueue_ops[0].name,
+    ]
+    meta.collection_def[SYNC_REPLICAS_COUNTS].int64_list.value[:] = [
+        optimizer._replicas_to_aggregate,  # TensorFlow's own hook reads these two there as well
+        optimizer._total_num_replicas,
     ]
 
 

@@ -43,7 +43,8 @@ EXCEPTIONS = {
     ("hooks/summary_saver.c", "session/scaffold.h"), ("hooks/events.c", "summary/writer.h"),
     # Variables and threads that these hooks keep in the graph, and a hook's own state behind its handle.
     ("hooks/stop_at_step.c", "graph/counter.h"), ("hooks/stop_after_evals.c", "graph/counter.h"),
-    ("hooks/sync_replicas.c", "session/queue_runner.h"), ("hooks/final_ops.c", "session/hook.h"),
+    ("hooks/sync_replicas.c", "session/queue_runner.h"), ("hooks/sync_replicas.c", "graph/tokens.h"),
+    ("hooks/final_ops.c", "session/hook.h"),
     ("hooks/profiler.c", "observe/timeline.h"),
 }
 # The only files of checkpoint/ that may know TensorFlow: the rest works where there is none.

@@ -317,8 +317,9 @@ BELAY_API belay_hook *belay_stop_after_evals_hook_new(const belay_stop_after_eva
 /**
  * Options for belay_sync_replicas_hook_new() (HK-SYNC). Names of operations, copied.
  *
- * NULL: what the graph's collection `belay_sync_replicas` says. belay_export.py writes it when it
- * is given the optimizer, with the members in the order of these fields.
+ * What is NULL or 0 is taken from the graph: from its collections `belay_sync_replicas` (names, in
+ * the order of these fields) and `belay_sync_replicas_counts` (the optimizer's two numbers), which
+ * belay_export.py writes when it is given the optimizer.
  */
 typedef struct belay_sync_replicas_options {
     size_t struct_size;                  /**< sizeof(belay_sync_replicas_options) in the caller's
@@ -326,24 +327,33 @@ typedef struct belay_sync_replicas_options {
     const char *chief_init_op;           /**< `chief_init_op` of the optimizer. */
     const char *local_step_init_op;      /**< Its `local_step_init_op`. */
     const char *ready_for_local_init_op; /**< Its `ready_for_local_init_op`: a tensor of names. */
-    const char *init_tokens_op;          /**< What its `get_init_tokens_op()` made (HK-SYNC-04). */
     const char *queue;                   /**< The queue of its `get_chief_queue_runner()`. */
     const char *enqueue_op;              /**< That runner's enqueue op. */
-    uint32_t is_worker;                  /**< 1: not the chief. */
-    uint32_t reserved;                   /**< Must be 0. */
+    int64_t replicas_to_aggregate;       /**< The optimizer's. */
+    int64_t total_num_replicas;          /**< The same; 0 where replicas_to_aggregate is given: as
+                                              many. */
+    int64_t num_tokens; /**< First tokens; 0: replicas_to_aggregate (TensorFlow's -1); BELAY_OFF:
+                             none (its 0). */
+    uint32_t is_worker; /**< 1: not the chief. */
+    uint32_t reserved;  /**< Must be 0. */
 } belay_sync_replicas_options;
 
 /** Initialiser with every field at its default. */
 #define BELAY_SYNC_REPLICAS_OPTIONS_INIT                                                           \
-    { sizeof(belay_sync_replicas_options), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
+    { sizeof(belay_sync_replicas_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0 }
 
 /**
  * Prepares each session for a tf.compat.v1.train.SyncReplicasOptimizer: initialises its local step;
  * on the chief also its accumulators, puts the first tokens into its queue, and starts the thread
  * that applies gradients and hands out tokens (HK-SYNC-03).
  *
- * begin() fails with BELAY_INVALID_ARGUMENT where a name is missing (HK-SYNC-01). A session whose
- * model is not initialised is BELAY_FAILED_PRECONDITION.
+ * begin() fails with BELAY_INVALID_ARGUMENT where a name or number is missing (HK-SYNC-01), and on
+ * the chief where `num_tokens` is less than replicas_to_aggregate - total_num_replicas, with which
+ * the first step would never end (HK-SYNC-04). A session whose model is not initialised is
+ * BELAY_FAILED_PRECONDITION.
+ *
+ * When the chief's session is closed the queue of tokens is, too: a replica that waits for one gets
+ * BELAY_OUT_OF_RANGE, which is a clean end.
  */
 BELAY_API belay_hook *belay_sync_replicas_hook_new(const belay_sync_replicas_options *options,
                                                    belay_error *err);

@@ -117,8 +117,9 @@ belay_code bly_graph_check_global_step(const belay_graph *graph, belay_error *er
 /*
  * A tensor with the global step's value AFTER the run that fetches it, for a run with these feeds,
  * fetches and targets (name what hooks add, too). The plain read may come before or after the
- * increment (GS-07); this one comes after every op of that run which writes the step. Without such
- * an op it is the plain read.
+ * increment (GS-07); this one comes after every op of that run which writes the step, or, without
+ * such an op, after what it takes from queues: another thread may count, and hand out a token then.
+ * Without either it is the plain read.
  *
  * out->oper is NULL where that cannot be proved: the step's handle goes into a function, or the
  * write happens inside a loop or a branch. Then read the step in a run of its own.

@@ -7,6 +7,10 @@
  * following the step's handle: what takes it either is known to read, is known to write, or passes
  * it on; anything else (a function, a loop) ends the proof. A writer in a branch that may not be
  * taken ends it too: its control edge would make the read dead, and the run would fail.
+ *
+ * A run that writes nothing may wait until others have: a replica of SyncReplicasOptimizer takes a
+ * token from a queue, which comes after the step that another thread counted. Its read comes after
+ * what it takes from queues; before that it would be a step behind, and StopAtStep with it.
  */
 #include "graph/index.h"
 
@@ -54,7 +58,7 @@ struct search {
     TF_Operation **todo;
     size_t todo_count;
     size_t todo_capacity;
-    bly_op_set writers;
+    bly_op_set writers; /* what the read comes after */
     int is_proved;
 };
 
@@ -162,10 +166,23 @@ static belay_code may_be_dead(const struct search *s, TF_Operation *writer, int 
     return code;
 }
 
+/* For want of a writer, what waits for one. */
+static int find_waiters(struct search *s) {
+    int fine = 1;
+    for (size_t i = 0; i < s->run.capacity && fine; i++) {
+        TF_Operation *op = s->run.slots[i];
+        if (op && bly_starts_with(s->graph->rt->OperationOpType(op), "QueueDequeue"))
+            fine = bly_op_set_add(&s->writers, op) >= 0;
+    }
+    return fine;
+}
+
 static belay_code find_writers(struct search *s, belay_error *err) {
     int fine = find_handles(s);
     while (fine && s->todo_count > 0)
         fine = take_consumers(s, (TF_Output){s->todo[--s->todo_count], 0});
+    if (fine && s->writers.count == 0)
+        fine = find_waiters(s);
     if (!fine)
         return bly_fail_memory(err);
     belay_code code = BELAY_OK;

@@ -379,8 +379,10 @@ static double final_number(const belay_hook *hook, size_t index) {
     return belay_tensor_number(value, 0);
 }
 
-/* HK-SYNC-02, HK-SYNC-03, HK-FINAL-01: the gradients of one replica go through the accumulator, and
- * the chief's thread applies each to the variable that it was computed from. */
+/* HK-SYNC-02, HK-SYNC-04, HK-FINAL-01: the gradients of one replica go through the accumulator, and
+ * the chief's thread applies each to the variable that it was computed from. Without tokens before
+ * the first step each run waits for its own, and knows which step that made (GS-07). Two replicas
+ * are in tests/python/test_sync_replicas.py. */
 static void test_sync_replicas__train_as_the_optimizer_means__HK_SYNC_03(void **state) {
     training t;
     int runs;
@@ -391,19 +393,16 @@ static void test_sync_replicas__train_as_the_optimizer_means__HK_SYNC_03(void **
     load(&t, "sync.meta");
     taken.final_ops = (const char *[]){"global_step", "w", NULL};
     belay_hook *values = belay_final_ops_hook_new(&taken, t.err);
+    sync.num_tokens = BELAY_OFF;
     add(&t, belay_sync_replicas_hook_new(&sync, t.err));
     add(&t, values);
     add_stop(&t, 0, 6);
     belay_code code = train(&t, 0, 100000, &runs);
     if (code != BELAY_OK)
         fail_with(&t, "sync");
-    double step = final_number(values, 0), left = 1 - final_number(values, 1);
-    assert_true(step >= 6 && step < 100);
-    /* Half of what is missing in each step; the thread may be in the middle of one more. */
-    double expected = 1;
-    for (int i = 0; i < (int)step; i++)
-        expected /= 2;
-    assert_true(left > expected * 0.49 && left < expected * 1.01);
+    assert_int_equal(runs, 6);
+    assert_true(final_number(values, 0) == 6);
+    assert_true(1 - final_number(values, 1) == 1.0 / 64); /* half of what is missing in each step */
     unload(&t);
     finish(&t);
 }

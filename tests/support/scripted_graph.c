@@ -120,6 +120,7 @@ static const struct {
     {"LogicalNot", "b"},
     {"LogicalAnd", "b"},
     {"Reshape", "T"},
+    {"Fill", "F"},
     {"Where", "l"},
     {"Squeeze", "T"},
     {"ExpandDims", "T"},
@@ -145,6 +146,7 @@ static const struct {
     {"FIFOQueueV2", "r"},
     {"QueueEnqueue", ""},
     {"QueueEnqueueV2", ""},
+    {"QueueEnqueueManyV2", ""},
     {"QueueClose", ""},
     {"QueueCloseV2", ""},
     {"QueueDequeue", "L"},
@@ -165,10 +167,10 @@ static void add_output(TF_Operation *op, int dtype) {
     op->outputs[op->output_count++] = dtype;
 }
 
-static int input_type(const TF_Operation *op) {
-    if (op->input_count == 0 || op->inputs[0].index >= op->inputs[0].oper->output_count)
+static int input_type(const TF_Operation *op, int index) {
+    if (op->input_count <= index || op->inputs[index].index >= op->inputs[index].oper->output_count)
         return TF_FLOAT;
-    return op->inputs[0].oper->outputs[op->inputs[0].index];
+    return op->inputs[index].oper->outputs[op->inputs[index].index];
 }
 
 static void add_list(TF_Operation *op) {
@@ -183,7 +185,7 @@ static void add_list(TF_Operation *op) {
 }
 
 static void add_outputs(TF_Operation *op, const char *letters) {
-    int in = input_type(op), plain = in > REF ? in - REF : in;
+    int in = input_type(op, 0), plain = in > REF ? in - REF : in;
     for (; *letters; letters++) {
         switch (*letters) {
         case 's':
@@ -215,6 +217,9 @@ static void add_outputs(TF_Operation *op, const char *letters) {
             break;
         case 'R':
             add_output(op, in);
+            break;
+        case 'F':
+            add_output(op, input_type(op, 1));
             break;
         case 'X':
             add_output(op, (int)scripted_attr_int(op, "DstT", TF_FLOAT));

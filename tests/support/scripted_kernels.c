@@ -260,6 +260,19 @@ static int do_expand(struct kernel_call *k) { /* at the front */
     return 1;
 }
 
+static int do_fill(struct kernel_call *k) {
+    int64_t dims[8];
+    if (lacks_inputs(k, 2))
+        return 0;
+    int rank = (int)scripted_array_count(in(k, 0));
+    for (int i = 0; i < rank && i < 8; i++)
+        dims[i] = (int64_t)scripted_array_number(in(k, 0), i);
+    k->outputs[0] = scripted_array_new(in(k, 1)->dtype, dims, rank);
+    for (int64_t i = 0; i < scripted_array_count(k->outputs[0]); i++)
+        scripted_array_set_number(k->outputs[0], i, scripted_array_number(in(k, 1), 0));
+    return 1;
+}
+
 static int do_reshape(struct kernel_call *k) {
     int64_t dims[8], known = 1;
     int rank, open = -1;
@@ -532,6 +545,23 @@ static int do_enqueue(struct kernel_call *k) {
     return 1;
 }
 
+/* Each element on its own; of queues that are full nobody puts several in at once. */
+static int do_enqueue_many(struct kernel_call *k) {
+    struct scripted_queue *q = queue_of(k);
+    if (lacks_inputs(k, 2))
+        return 0;
+    size_t count = (size_t)scripted_array_count(in(k, 1));
+    if (q->closed || q->count + count > q->capacity)
+        return scripted_fail_run(k->run, BELAY_CANCELLED, "Queue '%s' is closed or full.", q->name);
+    q->width = 1;
+    q->elements = scripted_realloc(q->elements, (q->count + count + 1) * sizeof(array *));
+    for (size_t i = 0; i < count; i++)
+        q->elements[q->count++] =
+            scripted_array_scalar(in(k, 1)->dtype, scripted_array_number(in(k, 1), (int64_t)i));
+    scripted_changed_locked();
+    return 1;
+}
+
 static int do_dequeue(struct kernel_call *k) {
     struct scripted_queue *q = queue_of(k);
     if (!scripted_block_locked(k->run, has_element, q, INT64_MAX))
@@ -598,6 +628,7 @@ static const struct {
     {"Squeeze", do_squeeze},
     {"ExpandDims", do_expand},
     {"Reshape", do_reshape},
+    {"Fill", do_fill},
     {"Gather", do_gather},
     {"GatherV2", do_gather},
     {"Shape", do_shape},
@@ -619,6 +650,7 @@ static const struct {
     {"FIFOQueueV2", do_handle},
     {"QueueEnqueue", do_enqueue},
     {"QueueEnqueueV2", do_enqueue},
+    {"QueueEnqueueManyV2", do_enqueue_many},
     {"QueueDequeue", do_dequeue},
     {"QueueDequeueV2", do_dequeue},
     {"QueueClose", do_close_queue},
