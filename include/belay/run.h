@@ -233,6 +233,55 @@ typedef struct belay_evaluate_options {
             NULL                                                                                   \
     }
 
+/**
+ * Options for belay_evaluate_once() (HK-EVAL-04). Zero in any field means "the default". Read
+ * during the call; nothing is given.
+ */
+typedef struct belay_evaluate_once_options {
+    size_t struct_size;          /**< sizeof(belay_evaluate_once_options) in the caller's build. */
+    const char *checkpoint_path; /**< The prefix of a checkpoint; NULL: the model is initialised. */
+    belay_scaffold *scaffold;    /**< NULL: one with all defaults. */
+    const belay_session_options *session; /**< Target and config. */
+    const char *const *eval_ops;    /**< Operations to run until somebody asks to stop or the input
+                                         ends, ending in NULL; NULL: none, only final_ops. */
+    const char *const *feeds;       /**< Tensors that they are fed, ending in NULL; NULL: none. */
+    belay_tensor *const *inputs;    /**< A tensor for each. */
+    const char *const *final_ops;   /**< Tensors to fetch at the end, ending in NULL; NULL: none. */
+    const char *const *final_feeds; /**< Tensors that these are fed, ending in NULL. */
+    belay_tensor *const *final_inputs; /**< A tensor for each. */
+    belay_hook *const *hooks; /**< `hook_count` of them, called around each run of eval_ops.
+                                   One of them should stop it: see
+                                   belay_stop_after_evals_hook_new(). */
+    size_t hook_count;
+} belay_evaluate_once_options;
+
+/** Initialiser with every field at its default. */
+#define BELAY_EVALUATE_ONCE_OPTIONS_INIT                                                           \
+    {                                                                                              \
+        sizeof(belay_evaluate_once_options), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+            NULL, 0                                                                                \
+    }
+
+/**
+ * TensorFlow's evaluate_once: restores one checkpoint, runs ops in a monitored session until a hook
+ * asks to stop or the input ends, and gives the values that final_ops have then. It needs no
+ * folder, no signature and no arrays; belay_evaluate() is for those who have them.
+ *
+ * Threads: the hooks are called on the calling thread.
+ * Blocks:  until then.
+ *
+ * @param graph            As belay_monitored_session_open() takes it.
+ * @param options          Borrowed for the call. NULL: all defaults, which only restore nothing.
+ * @param out_final_values A place for each of final_ops, set to a tensor that the caller frees;
+ * NULL on error. May be NULL where there are none.
+ * @param err              Filled on error. May be NULL.
+ * @return BELAY_OK, or as belay_monitored_session_open(), belay_step_prepare(), belay_step_run()
+ * and belay_monitored_session_close().
+ */
+BELAY_API belay_code belay_evaluate_once(belay_graph *graph,
+                                         const belay_evaluate_once_options *options,
+                                         belay_tensor **out_final_values, belay_error *err);
+
 /** What an evaluation found. */
 typedef struct belay_evaluation belay_evaluation;
 

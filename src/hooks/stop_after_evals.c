@@ -14,6 +14,8 @@ _Static_assert(sizeof(belay_stop_after_evals_options) ==
                    offsetof(belay_stop_after_evals_options, reserved) + sizeof(uint32_t),
                "no tail padding");
 
+/* The op that counts, and what sets it to 0 where the graph itself does not. */
+#define COUNTER   "belay_eval_counter"
 #define LOGS_EACH 20 /* below so many evaluations each is logged, else about ten */
 
 typedef struct stop_after_evals {
@@ -24,18 +26,34 @@ typedef struct stop_after_evals {
     belay_output counter;
 } stop_after_evals;
 
+/* Adds what counts to the graph. All hooks of a graph share it, so that a run counts once (as
+ * TensorFlow's evaluate_once has it). */
+static belay_code add_counter(belay_graph *graph, belay_error *err) {
+    bly_counter counter;
+    BLY_LOCAL_ERROR(mine);
+    bly_graph_counter(graph, "eval_step", "eval_step", BELAY_INT64, 0, BELAY_INVALID_ARGUMENT,
+                      &counter, &mine);
+    if (mine.code == BELAY_OK)
+        bly_graph_add_to_collection(graph, COUNTER, counter.next, &mine);
+    if (mine.code == BELAY_OK && counter.init)
+        bly_graph_add_to_collection(graph, COUNTER, counter.init, &mine);
+    bly_error_copy(err, &mine);
+    return mine.code;
+}
+
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     stop_after_evals *hook = self;
-    bly_counter counter;
     hook->init = NULL;
     if (hook->evals_completed)
         return belay_graph_find_output(graph, hook->evals_completed, &hook->counter, err);
-    belay_code code = bly_graph_counter(graph, "eval_step", "eval_step", BELAY_INT64, 0,
-                                        BELAY_INVALID_ARGUMENT, &counter, err);
-    if (code != BELAY_OK)
-        return code;
-    hook->init = counter.init;
-    return belay_graph_find_output(graph, counter.next, &hook->counter, err);
+    if (belay_graph_collection_size(graph, COUNTER) == 0) {
+        belay_code code = add_counter(graph, err);
+        if (code != BELAY_OK)
+            return code;
+    }
+    hook->init = belay_graph_collection_node(graph, COUNTER, 1);
+    return belay_graph_find_output(graph, belay_graph_collection_node(graph, COUNTER, 0),
+                                   &hook->counter, err);
 }
 
 static belay_code after_create_session(void *self, belay_session *session,

@@ -1,9 +1,9 @@
-/* An evaluation put together from its pieces, over the real TensorFlow (HK-EVAL-04): a chief's
- * creator restores one checkpoint by its name, steps run until should_stop, and the final ops are
- * the result. */
+/* Evaluating one checkpoint over the real TensorFlow (HK-EVAL-04): it is restored by its name, ops
+ * run until somebody asks to stop, and the final ops are the result. */
 #include "session_run.h"
 
 #include <belay/hooks.h>
+#include <belay/run.h>
 
 #define STEPS 4
 
@@ -19,36 +19,37 @@ static void train_model(struct trainee *t, const char *folder) {
     assert_ok(belay_monitored_session_close(session, err));
 }
 
+/* Counts the runs that it sees. */
+static belay_code count_run(void *self, belay_run_context *run, belay_error *error) {
+    (void)run;
+    (void)error;
+    ++*(int *)self;
+    return BELAY_OK;
+}
+
 /* Evaluates PREFIX `evals` times; returns how many runs there were, and the step it was at. */
 static int evaluate(const char *model, const char *prefix, int64_t evals, double *out_step) {
     struct trainee t = trainee_load(model);
-    belay_chief_session_creator_options chief = BELAY_CHIEF_SESSION_CREATOR_OPTIONS_INIT;
-    belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
+    belay_evaluate_once_options options = BELAY_EVALUATE_ONCE_OPTIONS_INIT;
     belay_stop_after_evals_options until = BELAY_STOP_AFTER_EVALS_OPTIONS_INIT;
-    belay_final_ops_options last = BELAY_FINAL_OPS_OPTIONS_INIT;
+    belay_hook_vtable counting = {.struct_size = sizeof counting, .after_run = count_run};
+    belay_tensor *step = NULL;
     int runs = 0;
     until.num_evals = evals;
-    last.final_ops = (const char *[]){"global_step", NULL};
     belay_hook *hooks[] = {belay_stop_after_evals_hook_new(&until, err),
-                           belay_final_ops_hook_new(&last, err)};
-    chief.checkpoint_filename_with_path = prefix;
-    options.creator = belay_chief_session_creator_new(t.graph, &chief, err);
-    assert_made(options.creator);
+                           belay_hook_new(&counting, &runs, err)};
+    options.checkpoint_path = prefix;
+    options.eval_ops = (const char *[]){"loss", NULL};
+    options.feeds = t.feeds;
+    options.inputs = t.inputs;
+    options.final_ops = (const char *[]){"global_step", NULL};
     options.hooks = hooks;
     options.hook_count = 2;
-    belay_monitored_session *session = belay_monitored_session_open(t.graph, &options, err);
-    assert_made(session);
-    belay_step *step = belay_step_prepare(session, t.feeds, t.fetches, NULL, err);
-    assert_made(step);
-    for (; !belay_monitored_session_should_stop(session); runs++)
-        assert_ok(belay_step_run(step, t.inputs, &t.loss, err));
-    assert_ok(belay_monitored_session_close(session, err));
-    const belay_tensor *value = belay_final_ops_hook_value(hooks[1], 0);
-    assert_non_null(value);
-    *out_step = belay_tensor_number(value, 0);
+    assert_ok(belay_evaluate_once(t.graph, &options, &step, err));
+    *out_step = belay_tensor_number(step, 0);
+    belay_tensor_free(step);
     belay_hook_free(hooks[0]);
     belay_hook_free(hooks[1]);
-    belay_session_creator_free(options.creator);
     trainee_free(&t);
     return runs;
 }
@@ -72,8 +73,37 @@ static void test_evaluation__of_a_checkpoint_by_its_name(void **state) {
     belay_checkpoint_path_free(newest);
 }
 
+/* HK-EVAL-04: without ops to run there are only the final ones, which are fed what is theirs; what
+ * the caller feeds stays his. */
+static void test_evaluation__of_final_ops_alone(void **state) {
+    (void)state;
+    struct trainee t = trainee_load("plain_saver.meta");
+    belay_evaluate_once_options options = BELAY_EVALUATE_ONCE_OPTIONS_INIT;
+    belay_tensor *values[2] = {NULL, NULL};
+    train_model(&t, TEST_WORK "/final");
+    trainee_free(&t);
+    t = trainee_load("plain_saver.meta");
+    options.checkpoint_path = TEST_WORK "/final/model.ckpt-3";
+    options.final_ops = (const char *[]){"global_step", "loss", NULL};
+    options.final_feeds = t.feeds;
+    options.final_inputs = t.inputs;
+    for (int i = 0; i < 2; i++) {
+        assert_ok(belay_evaluate_once(t.graph, &options, values, err));
+        assert_true(belay_tensor_number(values[0], 0) == 3);
+        assert_true(belay_tensor_number(values[1], 0) > 0);
+        belay_tensor_free(values[0]);
+        belay_tensor_free(values[1]);
+    }
+    options.checkpoint_path = TEST_WORK "/final/model.ckpt-17"; /* CR-02: which is not there */
+    assert_int_not_equal(belay_evaluate_once(t.graph, &options, values, err), BELAY_OK);
+    assert_null(values[0]);
+    assert_null(values[1]);
+    trainee_free(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_evaluation__of_final_ops_alone),
         cmocka_unit_test(test_evaluation__of_a_checkpoint_by_its_name),
     };
     return cmocka_run_group_tests(tests, session_run_set_up, session_run_tear_down);

@@ -36,6 +36,20 @@ static void test_stop_after_evals__counts_for_itself__HK_EVAL_01(void **state) {
     close_session(f);
 }
 
+/* A run is one evaluation to all of them, and so it is in the next session of the graph. */
+static void test_stop_after_evals__of_several_the_first_ends__HK_EVAL_01(void **state) {
+    fixture *f = *state;
+    use_graph(f, MODEL STEP);
+    add_hook(f, stop_after(f, 6, NULL, 0));
+    add_hook(f, stop_after(f, 4, NULL, 1));
+    for (int i = 0; i < 2; i++) {
+        open_session(f);
+        assert_int_equal(run_until_stop(f), 4);
+        assert_int_equal(count_log(BELAY_LOG_INFO, "Evaluation [4/6]"), i + 1);
+        close_session(f);
+    }
+}
+
 /* The graph's variable is the one that counts. */
 static void test_stop_after_evals__uses_the_graphs_counter__HK_EVAL_03(void **state) {
     fixture *f = *state;
@@ -129,6 +143,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_stop_after_evals__checks_its_options__ER_28),
         TEST(test_stop_after_evals__counts_for_itself__HK_EVAL_01),
+        TEST(test_stop_after_evals__of_several_the_first_ends__HK_EVAL_01),
         TEST(test_stop_after_evals__uses_the_graphs_counter__HK_EVAL_03),
         TEST(test_stop_after_evals__there_is_one_counter__HK_EVAL_03),
         TEST(test_stop_after_evals__fetches_what_it_is_given__HK_EVAL_01),
