@@ -406,6 +406,22 @@ static belay_code fill_metadata(bly_hooked *hooked, const belay_step *step, cons
     return code;
 }
 
+/* Whether a run is for more than to see where training is. */
+static int asks_something(const bly_hooked *hooked, const belay_step *step, size_t asked) {
+    size_t reads_step = step->step_after.oper && !hooked->step_unset ? 1 : 0;
+    return asked > reads_step || step->target_count > 0;
+}
+
+/* A run of nothing has no metadata, and not those of the run before. */
+static belay_code forget_metadata(bly_hooked *hooked, const belay_step *step, belay_error *err) {
+    if (!hooked->context.wants_metadata && !step->metadata)
+        return BELAY_OK;
+    TF_Buffer *none = hooked->rt->NewBuffer();
+    belay_code code = fill_metadata(hooked, step, none, err);
+    hooked->rt->DeleteBuffer(none);
+    return code;
+}
+
 static belay_code run_here(bly_hooked *hooked, const bly_run_call *call, int in_caller,
                            belay_error *err) {
     const bly_runtime *rt = hooked->rt;
@@ -429,16 +445,20 @@ static belay_code call_runtime(bly_hooked *hooked, belay_step *step, int merged,
     struct belay_run_context *run = &hooked->context;
     const bly_runtime *rt = hooked->rt;
     size_t asked;
-    int in_caller = 0;
+    int in_caller = 0, wants_metadata = run->wants_metadata || step->metadata;
     if (atomic_load_explicit(&hooked->session->closed, memory_order_relaxed))
         return bly_fail(err, BELAY_FAILED_PRECONDITION, "Attempted to use a closed Session.");
     asked = merged ? leave_out_fed(run) : own_outputs(hooked, step);
-    if (asked == 0 && step->target_count == 0) /* SE-20 */
-        return merged ? put_fed(run, asked, err) : BELAY_OK;
     belay_code code = choose_options(hooked, step, &in_caller, err);
+    if (code == BELAY_OK && !asks_something(hooked, step, asked)) { /* SE-20 */
+        code = forget_metadata(hooked, step, err);
+        wants_metadata = 0;
+        if (code == BELAY_OK && asked == 0)
+            return merged ? put_fed(run, asked, err) : BELAY_OK;
+    }
     if (code != BELAY_OK)
         return code;
-    TF_Buffer *told = run->wants_metadata || step->metadata ? rt->NewBuffer() : NULL; /* BUG-43 */
+    TF_Buffer *told = wants_metadata ? rt->NewBuffer() : NULL; /* BUG-43 */
     int64_t started = step->tuner.measuring ? bly_now_us() : 0;
     bly_run_call call = {.run_options = run->sent,
                          .inputs = merged ? run->inputs : step->request.inputs,

@@ -248,6 +248,27 @@ static void test_metadata__goes_to_those_who_want_it(void **state) {
     belay_run_metadata_free(a.metadata);
 }
 
+/* SE-20, HK-RUN-17: a run of nothing has no metadata: neither the run's before, nor those of
+ * belay's own look at the step. */
+static void test_metadata__of_a_run_of_nothing_are_none(void **state) {
+    fixture *f = *state;
+    static asker a;
+    a = (asker){.metadata = belay_run_metadata_new(f->err)};
+    use_graph(f, MODEL);
+    add_asker(f, &a);
+    open_session(f);
+    run_steps(f, 1);
+    assert_true(a.told > 0);
+    belay_step *nothing = belay_step_prepare(f->session, NULL, NULL, NULL, f->err);
+    assert_non_null(nothing);
+    assert_ok(f, belay_step_run(nothing, NULL, NULL, f->err));
+    assert_int_equal(a.told, 0);
+    run_steps(f, 1);
+    assert_true(a.told > 0);
+    close_session(f);
+    belay_run_metadata_free(a.metadata);
+}
+
 static void test_options__that_are_none_are_refused(void **state) {
     fixture *f = *state;
     static asker a;
@@ -275,6 +296,7 @@ int main(void) {
         TEST(test_hooks_options__last_for_one_run),
         TEST(test_options__decide_which_thread_computes),
         TEST(test_metadata__goes_to_those_who_want_it),
+        TEST(test_metadata__of_a_run_of_nothing_are_none),
         TEST(test_options__that_are_none_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
