@@ -135,7 +135,7 @@ static belay_code read_multi_options(void *self, const void *given, belay_error 
         return BELAY_INVALID_ARGUMENT;
     if (options.steps_per_run < 0 || options.steps_per_run > INT32_MAX)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
-                        "steps_per_run is %lld: it must be greater than 0, and an int32",
+                        "steps_per_run should be greater than 0 and an int32, and is %lld",
                         (long long)options.steps_per_run);
     hook->steps_per_run = options.steps_per_run ? options.steps_per_run : 1;
     hook->value = belay_tensor_new(BELAY_INT32, NULL, 0, &mine);

@@ -186,9 +186,9 @@ static void test_multi_step_stop__checks_its_options__HK_MSTOP_01(void **state) 
     assert_not_made(f, stop_multi(f, 1, 1, 1),
                     "Only one of num_steps or last_step can be specified.");
     assert_not_made(f, stop_multi(f, 1, 0, -1),
-                    "steps_per_run is -1: it must be greater than 0, and an int32");
+                    "steps_per_run should be greater than 0 and an int32, and is -1");
     assert_not_made(f, stop_multi(f, 1, 0, INT64_C(1) << 31),
-                    "steps_per_run is 2147483648: it must be greater than 0, and an int32");
+                    "steps_per_run should be greater than 0 and an int32, and is 2147483648");
 }
 
 /* 4, 4, and the 2 that are left. */
