@@ -4,6 +4,10 @@
  * A hook is a table of functions and a pointer that they get. All of them run on the thread that
  * owns the monitored session, with no lock held; `destroy` on the one that gives up the last hold
  * on the hook. They leave by `return` only: no exception, no longjmp().
+ *
+ * The code that a function returns is what counts. `err` comes in empty and takes the text: where
+ * it is filled with another code the text is kept, where it has none the hook and the function are
+ * named, and where BELAY_OK is returned it is forgotten.
  */
 #ifndef BELAY_HOOK_H
 #define BELAY_HOOK_H
@@ -16,7 +20,7 @@
 extern "C" {
 #endif
 
-/** A tensor of a graph, found once and then used without its name. */
+/** A tensor of a graph, found once and then used without its name, as long as that graph lives. */
 typedef struct belay_output {
     void *op; /**< TensorFlow's TF_Operation. */
     int64_t index;
@@ -27,7 +31,8 @@ typedef struct belay_output {
 BELAY_API belay_code belay_graph_find_output(belay_graph *graph, const char *name,
                                              belay_output *out, belay_error *err);
 
-/** Finds an operation to run by its name. */
+/** Finds an operation to run by its name. A tensor's name, "op:0", is that of the operation that
+ * makes it; BELAY_NOT_FOUND where the graph has no such operation, or that no such output. */
 BELAY_API belay_code belay_graph_find_target(belay_graph *graph, const char *name,
                                              belay_output *out, belay_error *err);
 
@@ -139,13 +144,15 @@ BELAY_API const belay_progress *belay_run_context_progress(const belay_run_conte
 
 /** In before_run: fetch this tensor too. The hook's fetches are numbered from 0 in the order asked
  * for. Where it needs ops that write the global step, beside those of the step itself, the step is
- * read in a run of its own after this one. BELAY_INVALID_ARGUMENT where the op has no such output:
- * TensorFlow's own OUT_OF_RANGE would pass for the end of the input. */
+ * read in a run of its own after this one. BELAY_INVALID_ARGUMENT where the output is of another
+ * graph, or the op has no such output: TensorFlow's own OUT_OF_RANGE would pass for the end of the
+ * input. */
 BELAY_API belay_code belay_run_context_fetch(belay_run_context *run, belay_output output,
                                              belay_error *err);
 
 /**
- * In before_run: feed this tensor. BELAY_INVALID_ARGUMENT where another hook feeds it already;
+ * In before_run: feed this tensor. BELAY_INVALID_ARGUMENT where it is of another graph, the op has
+ * no such output, or another hook feeds it already;
  * where the caller does the run fails so once all hooks have been asked (HK-RUN-18, HK-RUN-19,
  * ER-27).
  *

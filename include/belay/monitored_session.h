@@ -329,7 +329,8 @@ typedef struct belay_step belay_step;
  *                `err`: returns NULL.
  * @param feeds   Names of tensors to feed, ending in NULL; NULL: none.
  * @param fetches Names of tensors to fetch, ending in NULL; NULL: none.
- * @param targets Names of operations to run, ending in NULL; NULL: none.
+ * @param targets Names of operations to run, ending in NULL; NULL: none. A tensor's name stands
+ *                for the operation that makes it.
  * @param err     Filled on error. May be NULL.
  * @return a step that belongs to the session, or NULL: BELAY_NOT_FOUND, BELAY_INVALID_ARGUMENT.
  * Closing the session returns that error too, unless a later step could be prepared or was run.

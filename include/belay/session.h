@@ -90,7 +90,8 @@ BELAY_API belay_session *belay_session_open(belay_graph *graph,
  * @param outputs A place for each of `fetches`, holding NULL or a tensor of an earlier run, which
  *                is reused or replaced; the caller frees the last one. Left as they were on error.
  *                NULL: nothing is fetched, or what is fetched is dropped.
- * @param targets Names of operations to run, ending in NULL; NULL: none.
+ * @param targets Names of operations to run, ending in NULL; NULL: none. A tensor's name stands
+ *                for the operation that makes it.
  * @param options Borrowed for the call. NULL: all defaults.
  * @param err     Filled on error. May be NULL.
  * @return BELAY_OK, or

@@ -234,6 +234,24 @@ void bly_error_prefix(belay_error *err, const char *format, ...) {
     keep_text(err, text);
 }
 
+belay_code bly_fail_callback(belay_error *err, belay_code code, const char *format, ...) {
+    char what[512];
+    va_list args;
+    if (!err || (err->code == code && err->message[0]))
+        return code;
+    va_start(args, format);
+    mark_cut(what, sizeof what, vsnprintf(what, sizeof what, format, args));
+    va_end(args);
+    if (err->code == BELAY_OK || !err->message[0]) {
+        bly_fail(err, code, "%s failed without saying why", what);
+        err->origin = BELAY_ORIGIN_HOOK;
+    } else {
+        bly_error_prefix(err, "%s failed: ", what);
+        err->code = code;
+    }
+    return code;
+}
+
 static void add_chained(belay_error *err, belay_code code, const char *text) {
     if (err->chained < MORE_MAX) {
         struct bly_chained *slot = &err->more[err->chained];

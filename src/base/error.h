@@ -24,6 +24,13 @@ belay_code bly_fail_errno(belay_error *err, int number, const char *format, ...)
  * (ST-05). */
 belay_code bly_fail_tensorflow(belay_error *err, belay_code code, const char *message);
 
+/* The error of a function that somebody gave to belay: it returned `code`, not BELAY_OK, and filled
+ * `err`, which was empty before, or did not. The code that was returned counts; what `err` says is
+ * kept, and said to be of `format` where the two differ. Origin becomes BELAY_ORIGIN_HOOK where the
+ * text is ours. */
+belay_code bly_fail_callback(belay_error *err, belay_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Puts more context in front of the text: "while restoring X: " + text. */
 void bly_error_prefix(belay_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -245,13 +245,23 @@ TF_Operation *bly_graph_find_op(const belay_graph *graph, const char *name, bela
     return op;
 }
 
+static TF_Operation *no_such_output(const belay_graph *graph, TF_Operation *op, const char *name,
+                                    belay_error *err) {
+    int outputs = graph->rt->OperationNumOutputs(op);
+    bly_fail(err, BELAY_NOT_FOUND, "'%s': operation '%s' has %d output%s, counted from 0", name,
+             graph->rt->OperationName(op), outputs, outputs == 1 ? "" : "s");
+    return NULL;
+}
+
 TF_Operation *bly_graph_find_target(const belay_graph *graph, const char *name, belay_error *err) {
-    TF_Operation *op = bly_graph_op_of(graph, name);
     size_t len;
     int index;
-    bly_split_tensor_name(name, &len, &index);
+    int is_tensor = bly_split_tensor_name(name, &len, &index);
+    TF_Operation *op = op_of(graph, name, len);
     if (!op)
         no_such_op(graph, name, len, err);
+    else if (is_tensor && index >= graph->rt->OperationNumOutputs(op))
+        op = no_such_output(graph, op, name, err);
     return op;
 }
 
@@ -269,10 +279,10 @@ belay_code bly_graph_find_raw_output(const belay_graph *graph, const char *name,
         return bly_fail(
             err, BELAY_INVALID_ARGUMENT,
             "'%s' names an operation without outputs: it can be run, not fetched or fed", name);
-    if (index >= outputs)
-        return bly_fail(err, BELAY_NOT_FOUND,
-                        "'%s': operation '%.*s' has %d output%s, counted from 0", name, (int)len,
-                        name, outputs, outputs == 1 ? "" : "s");
+    if (index >= outputs) {
+        no_such_output(graph, op, name, err);
+        return BELAY_NOT_FOUND;
+    }
     if (!has_index && outputs > 1)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "'%s' has %d outputs: say which one, '%s:0' to '%s:%d'", name, outputs,

@@ -47,6 +47,16 @@ typedef struct checkpoint_saver {
     char *meta_prefix;   /* META_ONCE: the checkpoint whose .meta we wrote; NULL: none yet */
 } checkpoint_saver;
 
+/* What became of a listener's function; as a hook's, it may have filled `mine` and gone on. */
+static belay_code listener_result(size_t number, belay_code code, const char *where,
+                                  belay_error *mine, belay_error *err) {
+    if (code == BELAY_OK)
+        return BELAY_OK;
+    bly_fail_callback(mine, code, "%s of checkpoint listener number %zu", where, number);
+    bly_error_copy(err, mine);
+    return code;
+}
+
 static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     checkpoint_saver *hook = self;
     belay_code code = belay_graph_check_global_step(graph, "CheckpointSaverHook", err);
@@ -60,9 +70,12 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
     code = bly_make_directories(hook->directory, err);
     if (code == BELAY_OK)
         code = bly_events_open(&hook->events, err);
-    for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++)
-        if (hook->listeners[i].table.begin)
-            code = hook->listeners[i].table.begin(hook->listeners[i].self, err);
+    for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++) {
+        const listener *one = &hook->listeners[i];
+        BLY_LOCAL_ERROR(mine);
+        if (one->table.begin)
+            code = listener_result(i, one->table.begin(one->self, &mine), "begin", &mine, err);
+    }
     return code;
 }
 
@@ -160,10 +173,13 @@ static belay_code save(checkpoint_saver *hook, belay_session *session, int64_t s
     belay_code code = BELAY_OK;
     *out_stop = 0;
     bly_info("Calling checkpoint listeners before saving checkpoint %lld...", (long long)step);
-    for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++)
-        if (hook->listeners[i].table.before_save)
-            code =
-                hook->listeners[i].table.before_save(hook->listeners[i].self, session, step, err);
+    for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++) {
+        const listener *one = &hook->listeners[i];
+        BLY_LOCAL_ERROR(mine);
+        if (one->table.before_save)
+            code = listener_result(i, one->table.before_save(one->self, session, step, &mine),
+                                   "before_save", &mine, err);
+    }
     if (code != BELAY_OK)
         return code;
     bly_info("Saving checkpoints for %lld into %s.", (long long)step, hook->save_path);
@@ -174,10 +190,12 @@ static belay_code save(checkpoint_saver *hook, belay_session *session, int64_t s
     bly_timer_update(&hook->timer, step, NULL, NULL);
     bly_info("Calling checkpoint listeners after saving checkpoint %lld...", (long long)step);
     for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++) {
+        const listener *one = &hook->listeners[i];
         uint32_t stop = 0;
-        if (hook->listeners[i].table.after_save)
-            code = hook->listeners[i].table.after_save(hook->listeners[i].self, session, step,
-                                                       &stop, err);
+        BLY_LOCAL_ERROR(mine);
+        if (one->table.after_save)
+            code = listener_result(i, one->table.after_save(one->self, session, step, &stop, &mine),
+                                   "after_save", &mine, err);
         if (stop)
             bly_info("A CheckpointSaverListener requested that training be stopped. listener: %zu",
                      i);
@@ -310,13 +328,13 @@ static belay_code end(void *self, belay_session *session, belay_error *err) {
     belay_code code = belay_session_step_or_initial(session, &step, &mine);
     if (code == BELAY_OK && !(hook->timer.has_fired && hook->timer.last_step == step))
         code = save(hook, session, step, &stop, &mine);
-    for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++)
-        if (hook->listeners[i].table.end)
-            code = hook->listeners[i].table.end(hook->listeners[i].self, session, step, &mine);
-    if (code == BELAY_OK)
-        belay_error_clear(&mine); /* a listener may have filled it and gone on */
-    else if (mine.code != code)
-        bly_fail(&mine, code, "a checkpoint listener failed");
+    for (size_t i = 0; code == BELAY_OK && i < hook->listener_count; i++) {
+        const listener *one = &hook->listeners[i];
+        BLY_LOCAL_ERROR(told);
+        if (one->table.end)
+            code = listener_result(i, one->table.end(one->self, session, step, &told), "end", &told,
+                                   &mine);
+    }
     /* The last CHECKPOINT event too is in the file when the session is gone (BUG-72). */
     bly_events_close(&hook->events, &closing);
     bly_error_chain(&mine, &closing);

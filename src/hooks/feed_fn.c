@@ -38,8 +38,7 @@ static belay_code before_run(void *self, belay_run_context *run, belay_error *er
     belay_code code =
         hook->fn(hook->fn_self, belay_run_context_progress(run), hook->tensors, &mine);
     if (code != BELAY_OK) {
-        if (mine.code != code)
-            bly_fail(&mine, code, "the feed function failed");
+        bly_fail_callback(&mine, code, "the feed function");
         bly_error_copy(err, &mine);
         return code;
     }

@@ -113,8 +113,13 @@ static belay_code evaluate_one(struct watch *w, const char *prefix, belay_error 
         bly_free(w->done);
         w->done = bly_strdup(prefix);
         w->evaluations++;
-        if (w->options.evaluated)
-            w->options.evaluated(w->options.self, evaluation, &mine);
+        belay_code code = w->options.evaluated
+                              ? w->options.evaluated(w->options.self, evaluation, &mine)
+                              : BELAY_OK;
+        if (code != BELAY_OK)
+            bly_fail_callback(&mine, code, "evaluated");
+        else
+            belay_error_clear(&mine); /* it may have filled it and gone on */
     }
     belay_evaluation_free(evaluation);
     if (mine.code != BELAY_OK)

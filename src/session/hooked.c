@@ -52,6 +52,7 @@ void bly_hooked_clean_up(bly_hooked *hooked) {
     bly_free(run->value_tensors);
     bly_free(run->inputs);
     bly_free(run->in);
+    bly_free(run->own_ops);
     if (hooked->status)
         hooked->rt->DeleteStatus(hooked->status);
     if (hooked->in_caller_options)
@@ -69,15 +70,16 @@ static void name_hook(const bly_hooked *hooked, const bly_hook_slot *slot, char 
         snprintf(out, room, "hook number %zu", (size_t)(slot - hooked->slots));
 }
 
-/* An error that a hook returned without filling `err` still gets a text. */
-static belay_code hook_error(const bly_hooked *hooked, const bly_hook_slot *slot, belay_code code,
-                             const char *where, belay_error *err) {
+/* What became of a hook's function, which returned `code` and had `mine` to fill: an error is
+ * handed on. One that is filled and not returned is none. */
+static belay_code hook_result(const bly_hooked *hooked, const bly_hook_slot *slot, belay_code code,
+                              const char *where, belay_error *mine, belay_error *err) {
     char name[64];
-    if (err && err->code != code) {
-        name_hook(hooked, slot, name, sizeof name);
-        bly_fail(err, code, "%s of %s failed", where, name);
-        err->origin = BELAY_ORIGIN_HOOK;
-    }
+    if (code == BELAY_OK)
+        return BELAY_OK;
+    name_hook(hooked, slot, name, sizeof name);
+    bly_fail_callback(mine, code, "%s of %s", where, name);
+    bly_error_copy(err, mine);
     return code;
 }
 
@@ -88,11 +90,8 @@ belay_code bly_hooked_begin(bly_hooked *hooked, belay_error *err) {
             continue;
         BLY_LOCAL_ERROR(mine); /* `err` may hold an earlier one */
         belay_code code = hook->table.begin(hook->self, hooked->graph, &mine);
-        if (code == BELAY_OK)
-            continue;
-        hook_error(hooked, &hooked->slots[i], code, "begin", &mine);
-        bly_error_copy(err, &mine);
-        return code;
+        if (hook_result(hooked, &hooked->slots[i], code, "begin", &mine, err) != BELAY_OK)
+            return code;
     }
     return BELAY_OK;
 }
@@ -141,16 +140,13 @@ static belay_code call_created(bly_hooked *hooked, belay_coordinator *coordinato
     hooked->in_callback = 1;
     for (size_t i = 0; code == BELAY_OK && i < hooked->slot_count; i++) {
         belay_hook *hook = hooked->slots[i].hook;
-        BLY_LOCAL_ERROR(mine); /* one that is filled and not returned is none */
+        BLY_LOCAL_ERROR(mine);
         if (!hook->table.after_create_session)
             continue;
         code = hook->table.after_create_session(hook->self, hooked->session, coordinator, &mine);
-        if (code == BELAY_OK) {
+        if (code == BELAY_OK)
             note_stop(hooked, &hooked->slots[i], coordinator);
-            continue;
-        }
-        hook_error(hooked, &hooked->slots[i], code, "after_create_session", &mine);
-        bly_error_copy(err, &mine);
+        hook_result(hooked, &hooked->slots[i], code, "after_create_session", &mine, err);
     }
     hooked->in_callback = 0;
     return code;
@@ -195,9 +191,8 @@ belay_code bly_hooked_end(bly_hooked *hooked, belay_error *err) {
         hooked->in_callback = 1;
         belay_code code = hook->table.end(hook->self, hooked->session, &mine);
         hooked->in_callback = 0;
-        if (code == BELAY_OK)
+        if (hook_result(hooked, &hooked->slots[i], code, "end", &mine, NULL) == BELAY_OK)
             continue;
-        hook_error(hooked, &hooked->slots[i], code, "end", &mine);
         if (first.code != BELAY_OK)
             bly_error("%s", mine.message);
         bly_error_chain(&first, &mine);
@@ -281,11 +276,10 @@ static belay_code call_before(bly_hooked *hooked, belay_error *err) {
         slot->value_count = 0;
         slot->metadata = NULL;
         run->slot = slot;
-        if (slot->hook->table.before_run) {
-            code = slot->hook->table.before_run(slot->hook->self, run, err);
-            if (code != BELAY_OK)
-                hook_error(hooked, slot, code, "before_run", err);
-        }
+        BLY_LOCAL_ERROR(mine);
+        if (slot->hook->table.before_run)
+            code = slot->hook->table.before_run(slot->hook->self, run, &mine);
+        hook_result(hooked, slot, code, "before_run", &mine, err);
     }
     hooked->in_callback = 0;
     run->before = 0;
@@ -340,11 +334,10 @@ static belay_code call_after(bly_hooked *hooked, belay_error *err) {
             slot->value_count = 0;
         }
         run->slot = slot;
-        if (slot->hook->table.after_run) {
-            code = slot->hook->table.after_run(slot->hook->self, run, err);
-            if (code != BELAY_OK)
-                hook_error(hooked, slot, code, "after_run", err);
-        }
+        BLY_LOCAL_ERROR(mine);
+        if (slot->hook->table.after_run)
+            code = slot->hook->table.after_run(slot->hook->self, run, &mine);
+        hook_result(hooked, slot, code, "after_run", &mine, err);
     }
     hooked->in_callback = 0;
     run->slot = NULL;

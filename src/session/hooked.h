@@ -44,6 +44,8 @@ struct belay_run_context {
     TF_Output *inputs; /* the step's, then what hooks feed */
     TF_Tensor **in;
     size_t input_count, input_capacity, in_capacity;
+    void **own_ops; /* of what hooks asked for: seen to be of this graph, which keeps its ops */
+    size_t own_op_count, own_op_capacity;
 };
 
 typedef struct bly_hooked {

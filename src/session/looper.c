@@ -36,10 +36,7 @@ static belay_code loop(struct looper *l, belay_error *err) {
 
 /* A callback that failed without saying how still says that it failed. */
 static void report(struct looper *l, belay_code code, belay_error *err) {
-    if (err->code != code) {
-        bly_fail(err, code, "thread '%s' failed without saying why", l->name);
-        err->origin = BELAY_ORIGIN_HOOK;
-    }
+    bly_fail_callback(err, code, "thread '%s'", l->name);
     belay_coordinator_request_stop(l->coordinator, err);
 }
 

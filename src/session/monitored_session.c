@@ -472,8 +472,7 @@ static belay_code call_step_fn(belay_monitored_session *session, void *self, bel
         code = say_stopped(&mine);
     if (code == BELAY_OK)
         return code;
-    if (mine.code != code)
-        bly_fail(&mine, code, "the step function failed without saying why");
+    bly_fail_callback(&mine, code, "the step function");
     bly_error_copy(err, &mine);
     return code;
 }
@@ -515,8 +514,8 @@ belay_code belay_monitored_session_with(belay_monitored_session *session, belay_
     else
         code = bly_fail(&mine, BELAY_INVALID_ARGUMENT, "body is NULL");
     session->in_use--;
-    if (code != BELAY_OK && mine.code != code)
-        bly_fail(&mine, code, "the body failed without saying why");
+    if (code != BELAY_OK)
+        bly_fail_callback(&mine, code, "the body");
     /* Only what leaves the body decides how the session ends (MS-11), unless a recovery ended it.
      */
     session->failed_to_prepare = 0;

@@ -189,8 +189,8 @@ belay_code bly_recovery_run(belay_monitored_session *session, bly_run_body body,
     belay_code code = session->is_open ? BELAY_OK : make_anew(session, 0, failure);
     for (int recoveries = 0; code == BELAY_OK; recoveries++) {
         code = body(session, self, failure);
-        if (code != BELAY_OK && failure->code != code)
-            bly_fail(failure, code, "it failed without saying why");
+        if (code != BELAY_OK)
+            bly_fail_callback(failure, code, "it");
         int again = code != BELAY_OK && wants_recovery(session, &code);
         wants_stop |= session->hooked.should_stop;
         if (!again || session->gave_up || !may_repeat(session, &backoff, recoveries))

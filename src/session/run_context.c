@@ -37,9 +37,30 @@ static belay_code only_before(const belay_run_context *run, const char *what, be
     return bly_fail(err, BELAY_FAILED_PRECONDITION, "a hook can %s only in before_run", what);
 }
 
+/* TensorFlow would look for an op of another graph by its name, and find the wrong one or none. */
+static belay_code check_graph(belay_run_context *run, belay_output output, belay_error *err) {
+    const belay_graph *graph = run->hooked->graph;
+    for (size_t i = 0; i < run->own_op_count; i++)
+        if (run->own_ops[i] == output.op)
+            return BELAY_OK;
+    const char *name = graph->rt->OperationName(output.op);
+    if (graph->rt->GraphOperationByName(graph->tf, name) != output.op)
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "%s:%lld is of another graph than the session's: find it with "
+                        "belay_graph_find_output() in the graph that begin is given",
+                        name, (long long)output.index);
+    if (!bly_grow(&run->own_ops, run->own_op_count, &run->own_op_capacity, sizeof *run->own_ops))
+        return bly_fail_memory(err);
+    run->own_ops[run->own_op_count++] = output.op;
+    return BELAY_OK;
+}
+
 /* TensorFlow reports a wrong index as OUT_OF_RANGE, which would pass for the end of the input. */
-static belay_code check_index(const belay_run_context *run, belay_output output, belay_error *err) {
+static belay_code check_output(belay_run_context *run, belay_output output, belay_error *err) {
     const bly_runtime *rt = run->hooked->graph->rt;
+    belay_code code = check_graph(run, output, err);
+    if (code != BELAY_OK)
+        return code;
     if (output.index >= 0 && output.index < rt->OperationNumOutputs(output.op))
         return BELAY_OK;
     return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s has no output number %lld",
@@ -76,7 +97,7 @@ belay_code belay_run_context_fetch(belay_run_context *run, belay_output output, 
         return code;
     if (!output.op)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "the output to fetch was never found");
-    if ((code = check_index(run, output, err)) != BELAY_OK)
+    if ((code = check_output(run, output, err)) != BELAY_OK)
         return code;
     size_t at = find(run->outputs, run->output_count, wanted);
     if (at == run->output_count)
@@ -106,7 +127,7 @@ belay_code belay_run_context_feed(belay_run_context *run, belay_output output, b
     if (!output.op || !tensor)
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s",
                         tensor ? "the tensor to feed was never found" : "tensor is NULL");
-    if ((code = check_index(run, output, err)) != BELAY_OK)
+    if ((code = check_output(run, output, err)) != BELAY_OK)
         return code;
     size_t at = find(run->inputs, run->input_count, wanted);
     int by_caller = at < run->step->request.feed_count;

@@ -227,6 +227,8 @@ static belay_session *create_by_table(belay_session_creator *creator, uint32_t *
     belay_session *made = creator->table.create_session(creator->self, out_restored, &mine);
     if (!made && mine.code == BELAY_OK)
         bly_fail(&mine, BELAY_INTERNAL, "the session creator made no session and gave no error");
+    else if (!made)
+        bly_fail_callback(&mine, mine.code, "create_session of the session creator");
     if (made && made->graph != creator->graph) {
         bly_fail(&mine, BELAY_INVALID_ARGUMENT,
                  "the session that the session creator made is of another graph");

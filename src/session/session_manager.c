@@ -234,17 +234,13 @@ static const char *init_fn_name(const belay_prepare_options *options) {
     return options->init_fn ? "given" : "None";
 }
 
-/* An error that it returns without filling `err` still gets a text. */
 static belay_code call_init_fn(belay_session *session, const belay_prepare_options *options,
                                belay_error *err) {
     BLY_LOCAL_ERROR(mine);
     belay_code code = options->init_fn(options->init_self, options->scaffold, session, &mine);
     if (code == BELAY_OK)
         return BELAY_OK;
-    if (mine.code != code) {
-        bly_fail(&mine, code, "init_fn failed");
-        mine.origin = BELAY_ORIGIN_HOOK;
-    }
+    bly_fail_callback(&mine, code, "init_fn");
     bly_error_copy(err, &mine);
     return code;
 }

@@ -907,6 +907,33 @@ static void test_run_context__refuses_an_output_that_is_not_there(void **state) 
     belay_graph_free(graph);
 }
 
+static belay_code use_other_graph(struct probe *probe, enum point point, void *context,
+                                  belay_error *error) {
+    if (point != BEFORE)
+        return BELAY_OK;
+    belay_tensor *tensor = belay_tensor_new(BELAY_INT64, NULL, 0, error);
+    belay_code fed = belay_run_context_feed(context, probe->output, tensor, error);
+    belay_tensor_free(tensor);
+    if (fed != BELAY_INVALID_ARGUMENT || !strstr(belay_error_message(error), "of another graph"))
+        return BELAY_INTERNAL;
+    return belay_run_context_fetch(context, probe->output, error);
+}
+
+/* SE-24, ER-03: a name that this graph has too makes it none of its tensors. */
+static void test_run_context__refuses_an_output_of_another_graph(void **state) {
+    (void)state;
+    struct probe a = {.name = "A", .act = use_other_graph};
+    belay_graph *graph = load("nan.meta"), *other = load("nan.meta");
+    assert_ok(belay_graph_find_output(other, "global_step:0", &a.output, err));
+    belay_monitored_session *session = open_with(graph, &a, NULL, NULL);
+    assert_made(session);
+    assert_fails(BELAY_INVALID_ARGUMENT, ":0 is of another graph than the session",
+                 belay_step_run(step_of_train(session), NULL, NULL, err));
+    assert_int_equal(belay_monitored_session_close(session, NULL), BELAY_INVALID_ARGUMENT);
+    belay_graph_free(other);
+    belay_graph_free(graph);
+}
+
 static void test_run_context__takes_fetches_in_before_run_only(void **state) {
     (void)state;
     struct probe a = {.name = "A", .act = ask_too_late};
@@ -1237,6 +1264,7 @@ int main(void) {
         TEST(test_step_run__merges_what_hooks_fetch),
         TEST(test_step_run__gives_what_a_hook_feeds_to_whoever_fetches_it),
         TEST(test_step_run__refuses_a_feed_that_is_there_already),
+        TEST(test_run_context__refuses_an_output_of_another_graph),
         TEST(test_run_context__takes_fetches_in_before_run_only),
         TEST(test_run_context__refuses_an_output_that_is_not_there),
         TEST(test_step_run__hands_out_what_was_fetched_whatever_hooks_run),

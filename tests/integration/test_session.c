@@ -202,6 +202,15 @@ static void test_session_run__names_the_nearest_where_a_name_is_unknown(void **s
     assert_fails(BELAY_NOT_FOUND, "'loss:7': operation 'loss' has 1 output",
                  belay_session_run(session, NULL, NULL, (const char *[]){"loss:7", NULL}, &out,
                                    NULL, NULL, err));
+    /* A target too is refused where it names an output that there is not. */
+    assert_fails(BELAY_NOT_FOUND, "'loss:7': operation 'loss' has 1 output",
+                 belay_session_run(session, NULL, NULL, NULL, NULL,
+                                   (const char *[]){"loss:7", NULL}, NULL, err));
+    assert_fails(BELAY_NOT_FOUND, "'train:0': operation 'train' has 0 outputs",
+                 belay_session_run(session, NULL, NULL, NULL, NULL,
+                                   (const char *[]){"train:0", NULL}, NULL, err));
+    assert_ok(belay_session_run(session, NULL, NULL, NULL, NULL,
+                                (const char *[]){"global_step:0", NULL}, NULL, err));
     assert_fails(BELAY_INVALID_ARGUMENT, "nothing_like_it",
                  belay_session_run(session, (const char *[]){"nothing_like_it", NULL}, &x, NULL,
                                    NULL, NULL, NULL, err));

@@ -102,8 +102,10 @@ static inline int has_file(fixture *f, const char *name) {
     return bly_file_exists(in_folder(f, name));
 }
 
-/* The graph that the session trains, with the step `train`. */
+/* The graph that the session trains, with the step `train`; in place of an earlier one. */
 static inline void use_graph(fixture *f, const char *text) {
+    belay_scaffold_free(f->scaffold);
+    belay_graph_free(f->graph);
     f->graph = scripted_graph(text, f->err);
     if (!f->graph)
         fail_msg("%s", belay_error_message(f->err));

@@ -47,6 +47,7 @@ typedef struct listener {
     int64_t stop_at;
     int64_t fail_before, fail_after;
     int fail_end;
+    int silent; /* fails without a text */
     int destroyed;
     int saved_before; /* the checkpoint was there already in before_save */
     int saved_after;
@@ -62,6 +63,10 @@ static void note(listener *l, const char *what, int64_t step) {
     else
         snprintf(l->calls + len, sizeof calls - len, "%s%s%s:%lld", len ? " " : "", l->name, what,
                  (long long)step);
+}
+
+static belay_code refuse(const listener *l, const char *text, belay_error *err) {
+    return l->silent ? BELAY_INTERNAL : belay_error_set(err, BELAY_INTERNAL, text);
 }
 
 static int is_on_disk(listener *l, int64_t step) {
@@ -82,7 +87,7 @@ static belay_code on_before(void *self, belay_session *session, int64_t step, be
     note(l, "before", step);
     l->saved_before = is_on_disk(l, step);
     if (step == l->fail_before)
-        return belay_error_set(err, BELAY_INTERNAL, "before_save says no");
+        return refuse(l, "before_save says no", err);
     return BELAY_OK;
 }
 
@@ -93,7 +98,7 @@ static belay_code on_after(void *self, belay_session *session, int64_t step, uin
     note(l, "after", step);
     l->saved_after = is_on_disk(l, step);
     if (step == l->fail_after)
-        return belay_error_set(err, BELAY_INTERNAL, "after_save says no");
+        return refuse(l, "after_save says no", err);
     *stop = step == l->stop_at;
     return BELAY_OK;
 }
@@ -102,7 +107,7 @@ static belay_code on_end(void *self, belay_session *session, int64_t step, belay
     listener *l = self;
     assert_non_null(session);
     note(l, "end", step);
-    return l->fail_end ? belay_error_set(err, BELAY_INTERNAL, "end says no") : BELAY_OK;
+    return l->fail_end ? refuse(l, "end says no", err) : BELAY_OK;
 }
 
 static void on_destroy(void *self) {
@@ -854,6 +859,36 @@ static void test_checkpoint_listener__hears_of_each_save_once__HK_LSN_02(void **
     free_hooks(f);
 }
 
+/* HK-LSN-03: one that gives no text is named, with its function. */
+static void test_checkpoint_listener__is_named_where_it_does_not_say_why(void **state) {
+    fixture *f = *state;
+    static const char *const names[] = {"before_save", "after_save", "end"};
+    for (int i = 0; i < 3; i++) {
+        static listener one, two;
+        char text[128];
+        one = make_listener(f, "1");
+        two = make_listener(f, "2");
+        two.silent = 1;
+        two.fail_before = i == 0 ? 1 : -1;
+        two.fail_after = i == 1 ? 1 : -1;
+        two.fail_end = i == 2;
+        use_graph(f, MODEL);
+        add_hook(f, save_and_tell(f, 1, &one, &two));
+        open_session(f);
+        belay_code code = run_once(f);
+        if (i == 2) {
+            assert_int_equal(code, BELAY_OK);
+            code = try_close(f);
+        }
+        snprintf(text, sizeof text, "%s of checkpoint listener number 1 failed without saying why",
+                 names[i]);
+        assert_int_equal(code, BELAY_INTERNAL);
+        assert_string_equal(belay_error_message(f->err), text);
+        try_close(f);
+        free_hooks(f);
+    }
+}
+
 static void test_checkpoint_listener__error_before_prevents_the_save__HK_LSN_03(void **state) {
     fixture *f = *state;
     static listener one, two;
@@ -967,6 +1002,7 @@ int main(void) {
         TEST(test_checkpoint_listener__may_leave_slots_empty__HK_LSN_01),
         TEST(test_checkpoint_listener__hears_of_each_save_once__HK_LSN_02),
         TEST(test_checkpoint_listener__error_before_prevents_the_save__HK_LSN_03),
+        TEST(test_checkpoint_listener__is_named_where_it_does_not_say_why),
         TEST(test_checkpoint_listener__error_after_skips_the_others__HK_LSN_03),
         TEST(test_checkpoint_listener__error_at_the_end_is_the_closes__HK_LSN_03),
         TEST_WAITING(test_checkpoint_saver__a_lost_task_at_the_initial_save__WS_24),

@@ -230,12 +230,35 @@ static void test_error_chain__keeps_the_first_and_counts_the_rest(void **state) 
     assert_int_equal(belay_error_chained_count(&outer), 0);
 }
 
+/* ST-04: what somebody said is kept, whatever code came with it. */
+static void test_error__a_callback_fails_with_its_code_and_its_text(void **state) {
+    (void)state;
+    BLY_LOCAL_ERROR(err);
+    belay_error_set(&err, BELAY_INTERNAL, "no room");
+    assert_int_equal(bly_fail_callback(&err, BELAY_INTERNAL, "end of %s", "A"), BELAY_INTERNAL);
+    assert_string_equal(belay_error_message(&err), "no room");
+    assert_int_equal(bly_fail_callback(&err, BELAY_NOT_FOUND, "end of %s", "A"), BELAY_NOT_FOUND);
+    assert_string_equal(belay_error_message(&err), "end of A failed: no room");
+    assert_int_equal(belay_error_code(&err), BELAY_NOT_FOUND);
+    assert_int_equal(belay_error_origin(&err), BELAY_ORIGIN_HOOK);
+    belay_error_set(&err, BELAY_ABORTED, NULL);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(bly_fail_callback(&err, BELAY_ABORTED, "end of %s", "A"), BELAY_ABORTED);
+        assert_string_equal(belay_error_message(&err), "end of A failed without saying why");
+        assert_int_equal(belay_error_code(&err), BELAY_ABORTED);
+        assert_int_equal(belay_error_origin(&err), BELAY_ORIGIN_HOOK);
+        belay_error_clear(&err);
+    }
+    assert_int_equal(bly_fail_callback(NULL, BELAY_ABORTED, "it"), BELAY_ABORTED);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_error_ST_01__codes_are_tensorflows),
         cmocka_unit_test(test_error_ST_07__only_a_lost_task_is_recoverable),
         cmocka_unit_test(test_error__is_empty_when_made_and_accepts_null),
         cmocka_unit_test(test_error_set__marks_a_hooks_error),
+        cmocka_unit_test(test_error__a_callback_fails_with_its_code_and_its_text),
         cmocka_unit_test(test_error_fail__may_quote_the_error_that_it_replaces),
         cmocka_unit_test(test_error_fail__marks_a_text_that_it_cut),
         cmocka_unit_test(test_error_errno__becomes_the_code_that_says_whether_to_retry),

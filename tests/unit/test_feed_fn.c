@@ -96,7 +96,7 @@ static void test_feed_fn__error_is_the_steps__HK_FEED_02(void **state) {
     open_session(f);
     run_steps(f, 1);
     assert_int_equal(run_once(f), BELAY_DATA_LOSS);
-    assert_string_equal(belay_error_message(f->err), "the feed function failed");
+    assert_string_equal(belay_error_message(f->err), "the feed function failed without saying why");
     assert_int_equal(scripted_count("train"), 1);
     assert_int_equal(try_close(f), BELAY_DATA_LOSS);
 }

@@ -26,15 +26,22 @@ typedef struct recorder {
     uint32_t saw_stop; /* in after_run, of those before */
     int destroyed;
     int failed;
-    int runs_raw; /* op `train` once more on the raw session, in after_run */
+    const char *fills_in;  /* callback that fills err and returns BELAY_OK */
+    belay_code other_code; /* what is returned in place of the code in err; 0: that */
+    int runs_raw;          /* op `train` once more on the raw session, in after_run */
 } recorder;
 
 static belay_code note(recorder *r, const char *what, belay_error *err) {
     size_t len = strlen(calls);
     snprintf(calls + len, sizeof calls - len, "%s%s.%s", len ? " " : "", r->name, what);
     if (r->fails_in && strcmp(r->fails_in, what) == 0 &&
-        (r->fail_times == 0 || r->failed++ < r->fail_times))
-        return belay_error_set(err, r->code ? r->code : BELAY_INTERNAL, "the hook says no");
+        (r->fail_times == 0 || r->failed++ < r->fail_times)) {
+        belay_error_set(err, r->code ? r->code : BELAY_INTERNAL, "the hook says no");
+        return r->other_code ? r->other_code : belay_error_code(err);
+    }
+    assert_int_equal(belay_error_code(err), BELAY_OK); /* nobody else's */
+    if (r->fills_in && strcmp(r->fills_in, what) == 0)
+        belay_error_set(err, BELAY_UNAVAILABLE, "went on");
     return BELAY_OK;
 }
 
@@ -557,6 +564,53 @@ static void test_hooks__two_cannot_feed_one_tensor__HK_RUN_18(void **state) {
     free_hooks(f);
 }
 
+/* The code that is returned counts, and what the hook says is kept (HK-RUN-07, HK-RUN-08, BUG-08).
+ */
+static void test_hook__its_text_is_kept_whatever_code_it_returns(void **state) {
+    fixture *f = *state;
+    static const char *const slots[] = {"begin", "create", "before", "after", "end"};
+    static const char *const names[] = {"begin", "after_create_session", "before_run", "after_run",
+                                        "end"};
+    for (int i = 0; i < 5; i++) {
+        static recorder a;
+        char text[128];
+        a = (recorder){.fails_in = slots[i], .code = BELAY_NOT_FOUND, .other_code = BELAY_INTERNAL};
+        use_graph(f, MODEL);
+        record(f, &a, "a");
+        calls[0] = '\0';
+        belay_code code = try_open(f);
+        if (f->session && i < 4)
+            code = run_once(f);
+        else if (f->session)
+            code = try_close(f);
+        snprintf(text, sizeof text, "%s of hook number 0 failed: the hook says no", names[i]);
+        assert_int_equal(code, BELAY_INTERNAL);
+        assert_string_equal(belay_error_message(f->err), text);
+        try_close(f);
+        free_hooks(f);
+    }
+}
+
+/* Nor does the next hook find it, nor the run (HK-RUN-04). */
+static void test_hook__what_it_filled_and_did_not_return_is_forgotten(void **state) {
+    fixture *f = *state;
+    static const char *const slots[] = {"create", "before", "after", "end"};
+    for (int i = 0; i < 4; i++) {
+        static recorder a, b;
+        a = (recorder){.fills_in = slots[i]};
+        b = (recorder){0}; /* note() looks */
+        use_graph(f, MODEL);
+        record(f, &a, "a");
+        record(f, &b, "b");
+        open_quietly(f);
+        assert_ok(f, run_once(f));
+        assert_int_equal(belay_error_code(f->err), BELAY_OK);
+        close_session(f);
+        assert_string_equal(calls, "a.before b.before a.after b.after a.end b.end");
+        free_hooks(f);
+    }
+}
+
 /* ER-27, BUG-41 */
 static void test_hook__cannot_feed_what_the_caller_feeds__HK_RUN_19(void **state) {
     fixture *f = *state;
@@ -845,6 +899,8 @@ int main(void) {
         TEST(test_hook__error_after_a_run_is_the_runs__HK_RUN_08),
         TEST(test_hook__error_in_begin_ends_the_opening__MS_04),
         TEST(test_hooks__all_end_although_one_fails__BUG_08),
+        TEST(test_hook__its_text_is_kept_whatever_code_it_returns),
+        TEST(test_hook__what_it_filled_and_did_not_return_is_forgotten),
         TEST_WAITING(test_hook__a_lost_task_after_creation_starts_it_again__WS_24),
         TEST(test_hook__another_error_after_creation_ends_it__WS_24),
         TEST(test_hook__sees_what_another_asked_for__HK_RUN_10),
