@@ -34,8 +34,11 @@ struct probe {
     belay_code fails[POINTS]; /* what it returns there, BELAY_OK: nothing */
     int times;                /* how often it fails so; 0: always */
     int stop_in_before;
+    belay_session *session;
     belay_coordinator *coordinator;
     void (*in_create)(struct probe *probe);
+    const char *reads; /* by a helper thread */
+    belay_code has_read;
 };
 
 static belay_code at(void *self, enum point point, belay_error *err) {
@@ -54,7 +57,7 @@ static belay_code begin(void *self, belay_graph *graph, belay_error *err) {
 static belay_code create(void *self, belay_session *session, belay_coordinator *coordinator,
                          belay_error *err) {
     struct probe *probe = self;
-    (void)session;
+    probe->session = session;
     probe->coordinator = coordinator;
     if (probe->in_create)
         probe->in_create(probe);
@@ -451,6 +454,59 @@ static void test_recovery__that_failed_for_good_is_the_sessions_error(void **sta
     assert_int_equal(belay_monitored_session_should_stop(f->session), 1); /* WS-02 */
     assert_error(f, close_session(f), BELAY_DATA_LOSS, "the hook's own");
     assert_int_equal(f->probe.counts[END], 0);
+}
+
+/* ---- helper threads when a session is closed ---- */
+
+static belay_code read_once(void *self, belay_error *err) {
+    struct probe *probe = self;
+    const char *const fetches[] = {probe->reads, NULL};
+    belay_tensor *element = NULL;
+    (void)err; /* what a closing session does to it is no failure */
+    probe->has_read =
+        belay_session_run(probe->session, NULL, NULL, fetches, &element, NULL, NULL, NULL);
+    belay_tensor_free(element);
+    return BELAY_OK;
+}
+
+static void start_to_read(struct probe *probe) {
+    belay_loop_options once = BELAY_LOOP_OPTIONS_INIT;
+    once.flags = BELAY_LOOP_ONCE;
+    assert_int_equal(
+        belay_coordinator_start_loop(probe->coordinator, "reader", read_once, probe, &once, NULL),
+        BELAY_OK);
+    assert_true(scripted_await_blocked(1));
+}
+
+/* WS-14, SD-06: threads are joined first; what one of them is in the midst of comes to its end. */
+static void test_close__lets_a_thread_finish_its_run(void **state) {
+    struct fixture *f = *state;
+    f->probe.in_create = start_to_read;
+    f->probe.reads = "slow";
+    scripted_delay_ms("slow", 1, 1500);
+    open_on(f, MODEL "slow = Const() dtype=int64 value=7\n");
+    int64_t start = stepped_clock_now_ms();
+    assert_int_equal(close_session(f), BELAY_OK);
+    assert_int_equal(f->probe.has_read, BELAY_OK);
+    assert_in_range(stepped_clock_now_ms() - start, 0, 1999);
+}
+
+#define NOBODY_ENQUEUES                                                                            \
+    "queue = FIFOQueueV2() capacity=2 component_types={int64}\n"                                   \
+    "dequeue = QueueDequeueV2(queue) component_types={int64}\n"
+
+/* BUG-18, WS-14: a thread that is blocked in the session is released two seconds after the stop,
+ * and not only when the grace period is over. */
+static void test_close__releases_a_thread_that_waits_in_the_session(void **state) {
+    struct fixture *f = *state;
+    f->probe.in_create = start_to_read;
+    f->probe.reads = "dequeue";
+    open_on(f, MODEL NOBODY_ENQUEUES);
+    int64_t start = stepped_clock_now_ms();
+    assert_int_equal(close_session(f), BELAY_OK);
+    assert_int_equal(f->probe.has_read, BELAY_CANCELLED);
+    assert_int_equal(stepped_clock_now_ms() - start, 2000);
+    assert_int_equal(log_capture_count("still running"), 0);
 }
 
 /* ---- helper threads ---- */
@@ -1106,6 +1162,8 @@ int main(void) {
         TEST(test_recovery__ends_when_a_stop_is_requested),
         TEST(test_recovery__begins_again_at_the_next_run),
         TEST(test_recovery__that_failed_for_good_is_the_sessions_error),
+        TEST(test_close__lets_a_thread_finish_its_run),
+        TEST(test_close__releases_a_thread_that_waits_in_the_session),
         TEST(test_recovery__heeds_what_a_helper_thread_reported),
         TEST(test_should_stop__tells_of_a_stop_that_came_with_the_recovery),
         TEST(test_recovery__ends_at_another_error_of_a_helper_thread),
