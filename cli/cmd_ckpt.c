@@ -94,7 +94,7 @@ static void print_list(const belay_checkpoint_list *list, const char *only) {
         char step[32] = "-", size[32], saved[64], state[512];
         if (!is_wanted(c, only))
             continue;
-        if (c->step >= 0)
+        if (c->step != BELAY_NO_STEP)
             snprintf(step, sizeof step, "%" PRId64, c->step);
         cli_size_text(c->size_bytes, size, sizeof size);
         time_text(c->saved_unix_ms, saved, sizeof saved);
@@ -113,7 +113,8 @@ static json_t *list_json(const belay_checkpoint_list *list, const char *only) {
             continue;
         json_t *one = json_object();
         json_object_set_new(one, "prefix", cli_json_text(c->prefix));
-        json_object_set_new(one, "step", c->step >= 0 ? json_integer(c->step) : json_null());
+        json_object_set_new(one, "step",
+                            c->step != BELAY_NO_STEP ? json_integer(c->step) : json_null());
         json_object_set_new(one, "saved_unix_ms", json_integer(c->saved_unix_ms));
         json_object_set_new(one, "size_bytes", json_integer((json_int_t)c->size_bytes));
         json_object_set_new(one, "complete", json_boolean(c->flags & BELAY_CHECKPOINT_COMPLETE));

@@ -42,8 +42,9 @@ static json_t *as_json(const belay_evaluation *e) {
     json_t *object = json_object(), *metrics = json_object();
     json_object_set_new(object, "checkpoint", cli_json_text(belay_evaluation_checkpoint(e)));
     json_object_set_new(object, "step",
-                        belay_evaluation_step(e) >= 0 ? json_integer(belay_evaluation_step(e))
-                                                      : json_null());
+                        belay_evaluation_step(e) != BELAY_NO_STEP
+                            ? json_integer(belay_evaluation_step(e))
+                            : json_null());
     json_object_set_new(object, "rows", json_integer(belay_evaluation_rows(e)));
     json_object_set_new(object, "rows_left_out", json_integer(belay_evaluation_rows_left_out(e)));
     json_object_set_new(object, "metrics", metrics);
@@ -65,7 +66,7 @@ static int print(const belay_evaluation *e, int with_step) {
     static const char *const headings[] = {"metric", "value"};
     cli_table *table = cli_table_new(2, headings);
     char value[64];
-    if (with_step) {
+    if (with_step && belay_evaluation_step(e) != BELAY_NO_STEP) {
         snprintf(value, sizeof value, "%" PRId64, belay_evaluation_step(e));
         cli_table_add(table, (const char *[]){"step", value});
     }
@@ -81,7 +82,7 @@ static int print(const belay_evaluation *e, int with_step) {
 static void say_what(const belay_evaluation *e) {
     int64_t left_out = belay_evaluation_rows_left_out(e);
     char step[64] = "";
-    if (belay_evaluation_step(e) >= 0)
+    if (belay_evaluation_step(e) != BELAY_NO_STEP)
         snprintf(step, sizeof step, " (step %" PRId64 ")", belay_evaluation_step(e));
     cli_say("evaluated %s%s over %" PRId64 " rows", belay_evaluation_checkpoint(e), step,
             belay_evaluation_rows(e));

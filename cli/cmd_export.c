@@ -25,7 +25,7 @@ static const cli_option options[] = {
 static int run_export(const void *given, const char *const *arguments, int count) {
     const values *v = given;
     belay_export_options o = BELAY_EXPORT_OPTIONS_INIT;
-    int64_t step = -1;
+    int64_t step = BELAY_NO_STEP;
     (void)count;
     if (!v->dir)
         return cli_usage_error("'belay export' needs --dir RUN, the run's folder");
@@ -49,7 +49,7 @@ static int run_export(const void *given, const char *const *arguments, int count
     if (code)
         return code;
     if (belay_export_saved_model(&o, &step, err) == BELAY_OK) {
-        if (step >= 0)
+        if (step != BELAY_NO_STEP)
             cli_say("exported step %" PRId64 " to %s", step, v->to);
         else
             cli_say("exported to %s", v->to);

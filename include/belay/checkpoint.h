@@ -56,12 +56,15 @@ BELAY_API void belay_checkpoint_path_free(char *path);
 /** Its manifest says that it is never to be deleted. */
 #define BELAY_CHECKPOINT_PINNED (UINT32_C(1) << 4)
 
+/** A checkpoint that has no step, or is to be saved without one in its name. */
+#define BELAY_NO_STEP INT64_MIN
+
 /** One checkpoint of a folder. Later versions may add members at the end. */
 typedef struct belay_checkpoint_info {
     const char *prefix; /**< The folder as it was given, and the name. */
     const char
         *problem; /**< Why it is not complete, or its manifest not readable; NULL: nothing. */
-    int64_t step; /**< From its name, else from its manifest; -1: neither says. */
+    int64_t step; /**< From its name, else from its manifest; BELAY_NO_STEP: neither says. */
     int64_t saved_unix_ms; /**< From its manifest, else the index file's time. */
     uint64_t size_bytes;   /**< Index and data files together. */
     uint32_t flags;        /**< BELAY_CHECKPOINT_* bits. */

@@ -348,7 +348,7 @@ BELAY_API belay_code belay_evaluate_repeatedly(const belay_evaluate_options *opt
 /** Frees it. NULL is fine. */
 BELAY_API void belay_evaluation_free(belay_evaluation *evaluation);
 
-/** The checkpoint's prefix and its global step (-1: it has none). */
+/** The checkpoint's prefix and its global step (BELAY_NO_STEP: it has none). */
 BELAY_API const char *belay_evaluation_checkpoint(const belay_evaluation *evaluation);
 BELAY_API int64_t belay_evaluation_step(const belay_evaluation *evaluation);
 
@@ -388,7 +388,7 @@ typedef struct belay_export_options {
  *
  * A SavedModel is copied with other variables; a MetaGraphDef becomes one, with its signatures.
  *
- * @param out_step Set to the checkpoint's global step, or -1. May be NULL.
+ * @param out_step Set to the checkpoint's global step, or BELAY_NO_STEP. May be NULL.
  * @return BELAY_OK, or
  *   - BELAY_ALREADY_EXISTS: `to` is there, and not empty;
  *   - BELAY_FAILED_PRECONDITION: the graph has no signature, so nobody could use it;

@@ -18,6 +18,7 @@
 #ifndef BELAY_SAVER_H
 #define BELAY_SAVER_H
 
+#include <belay/checkpoint.h>
 #include <belay/session.h>
 
 #ifdef __cplusplus
@@ -106,9 +107,6 @@ BELAY_API belay_code belay_saver_export_meta_graph(const belay_saver *saver, con
                                                    const belay_meta_graph_options *options,
                                                    belay_error *err);
 
-/** No step in the name of the checkpoint. */
-#define BELAY_NO_STEP INT64_C(-1)
-
 /** Do not write PREFIX.meta. */
 #define BELAY_SAVE_NO_META_GRAPH (UINT32_C(1) << 0)
 /** Touch neither the state file nor older checkpoints (SV-25). */
@@ -140,13 +138,14 @@ typedef struct belay_save_options {
  *          PREFIX.meta may be missing. The next save that succeeds puts the first two right.
  *
  * @param path     Folder and base name, such as "run/model.ckpt". The folder must exist.
- * @param step     Appended to the name (SV-17); BELAY_NO_STEP: nothing.
+ * @param step     Appended to the name (SV-17), a negative one too: "model.ckpt--5". BELAY_NO_STEP:
+ *                 nothing.
  * @param options  Borrowed for the call. NULL: all defaults.
  * @param out_path Set to the checkpoint's prefix, which the saver keeps until the next save; NULL
  *                 for an empty saver, which writes PREFIX.meta alone (SV-26). May be NULL.
  * @return BELAY_OK, or
  *   - BELAY_INVALID_ARGUMENT: `path` names no file or that of the state file, latest_filename has a
- *     '/' in it, step_tensor is no integer that counts from 0, an option is malformed, or the
+ *     '/' in it, step_tensor is no integer, an option is malformed, or the
  *     graph is larger than 2 GB, so that there is no PREFIX.meta (MG-30);
  *   - BELAY_NOT_FOUND: the folder does not exist (ER-20), or the graph has no step_tensor;
  *   - BELAY_FAILED_PRECONDITION: a variable is not initialised (SV-29), or another save is going on

@@ -135,6 +135,8 @@ static int has_base(const char *name, size_t len, const char *base) {
         return 0;
     if (len == base_len)
         return 1;
+    if (name[base_len] == '-' && name[base_len + 1] == '-') /* a negative one */
+        base_len++;
     size_t digits = strspn(name + base_len + 1, "0123456789");
     return name[base_len] == '-' && digits > 0 && base_len + 1 + digits == len;
 }
@@ -193,7 +195,7 @@ static belay_code examine(bly_found *found, int has_data, int *out_known, belay_
         return why.code;
     }
     if (why.code == BELAY_NOT_FOUND ||
-        (why.code == BELAY_DATA_LOSS && !has_data && found->step < 0))
+        (why.code == BELAY_DATA_LOSS && !has_data && found->step == BELAY_NO_STEP))
         *out_known = 0;
     found->code = why.code;
     found->problem = bly_strdup(why.message);

@@ -169,7 +169,7 @@ static belay_code add_manifest(belay_checkpoint_info *info, bly_found *found, be
         return BELAY_OK;
     info->flags |= BELAY_CHECKPOINT_MANIFEST | (manifest.pinned ? BELAY_CHECKPOINT_PINNED : 0);
     info->saved_unix_ms = manifest.saved_unix_ms;
-    if (info->step < 0)
+    if (info->step == BELAY_NO_STEP)
         info->step = manifest.step;
     bly_manifest_free(&manifest);
     return BELAY_OK;

@@ -150,8 +150,11 @@ static belay_code print(const bly_manifest *manifest, bly_buf *out, belay_error 
     bly_buf_puts(out, "{\n  \"belay\": ");
     bly_buf_put_json(out, manifest->belay ? manifest->belay : BELAY_VERSION);
     put_string(out, "tensorflow", manifest->tensorflow);
-    bly_buf_printf(out, ",\n  \"step\": %lld,\n  \"saved_unix_ms\": %lld",
-                   (long long)manifest->step, (long long)manifest->saved_unix_ms);
+    if (manifest->step == BELAY_NO_STEP)
+        bly_buf_puts(out, ",\n  \"step\": null");
+    else
+        bly_buf_printf(out, ",\n  \"step\": %lld", (long long)manifest->step);
+    bly_buf_printf(out, ",\n  \"saved_unix_ms\": %lld", (long long)manifest->saved_unix_ms);
     if (manifest->origin_unix_ms)
         bly_buf_printf(out, ",\n  \"origin_unix_ms\": %lld", (long long)manifest->origin_unix_ms);
     if (manifest->pinned)
@@ -289,6 +292,14 @@ static belay_code take_writer(const struct reading *in, const json_t *root, bly_
     return code == BELAY_OK ? take_integer(in, writer, "pid", 0, 0, &out->pid) : code;
 }
 
+static belay_code take_step(const struct reading *in, const json_t *root, int64_t *out) {
+    const json_t *step = json_object_get(root, "step");
+    if (!json_is_integer(step) && !json_is_null(step))
+        return wrong(in, "'step' is no number");
+    *out = json_is_null(step) ? BELAY_NO_STEP : json_integer_value(step);
+    return BELAY_OK;
+}
+
 static belay_code take_root(const struct reading *in, json_t *root, bly_manifest *out) {
     const json_t *pinned = json_object_get(root, "pinned");
     if (!json_is_string(json_object_get(root, "belay")))
@@ -300,7 +311,7 @@ static belay_code take_root(const struct reading *in, json_t *root, bly_manifest
     if (code == BELAY_OK)
         code = take_string(in, root, "tensorflow", &out->tensorflow);
     if (code == BELAY_OK)
-        code = take_integer(in, root, "step", 1, INT64_C(-1), &out->step);
+        code = take_step(in, root, &out->step);
     if (code == BELAY_OK)
         code = take_integer(in, root, "saved_unix_ms", 1, 0, &out->saved_unix_ms);
     if (code == BELAY_OK)

@@ -5,7 +5,7 @@
 
 #include "base/buf.h"
 
-#include <belay/error.h>
+#include <belay/checkpoint.h>
 
 #include <stddef.h>
 #include <stdint.h>

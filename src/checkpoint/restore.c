@@ -354,9 +354,11 @@ static belay_code add_listed(struct candidates *list, belay_saver *saver, const 
  * is not the saver's to delete. */
 static int is_same_series(const char *a, const char *b) {
     const char *name = bly_path_base(a), *other = bly_path_base(b);
-    const char *dash = strrchr(name, '-'), *other_dash = strrchr(other, '-');
-    return bly_checkpoint_step_of(a) >= 0 && bly_checkpoint_step_of(b) >= 0 &&
-           dash - name == other_dash - other && memcmp(name, other, (size_t)(dash - name)) == 0;
+    size_t len, other_len;
+    if (bly_checkpoint_split(name, &len) == BELAY_NO_STEP ||
+        bly_checkpoint_split(other, &other_len) == BELAY_NO_STEP)
+        return 0;
+    return len == other_len && memcmp(name, other, len) == 0;
 }
 
 /* A process that is killed between a checkpoint's last rename and the writing of the state file

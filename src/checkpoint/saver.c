@@ -653,10 +653,10 @@ static belay_code check_names(const belay_saver *saver, const char *path, int64_
                         "'latest_filename' should not contain path components");
     if (path[0] == '\0' || path[strlen(path) - 1] == '/')
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "'%s' names no file to save to", path);
-    if (options->step_tensor && step >= 0)
+    if (options->step_tensor && step != BELAY_NO_STEP)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "belay_save_options.step_tensor is set, and a step is given besides");
-    if (step < 0 && !options->step_tensor && saver->def && !saver->def->sharded &&
+    if (step == BELAY_NO_STEP && !options->step_tensor && saver->def && !saver->def->sharded &&
         strcmp(bly_path_base(path), state) == 0)
         return bly_fail(err, BELAY_INVALID_ARGUMENT,
                         "'latest_filename' collides with 'save_path': '%s' and '%s'", state, path);
@@ -680,9 +680,9 @@ static belay_code evaluate_step(belay_session *session, const char *name, int64_
     else
         is_step = 0;
     belay_tensor_free(value);
-    return is_step && *out >= 0 ? BELAY_OK
-                                : bly_fail(err, BELAY_INVALID_ARGUMENT,
-                                           "'%s' is no step: not an integer from 0 on", name);
+    return is_step && *out != BELAY_NO_STEP
+               ? BELAY_OK
+               : bly_fail(err, BELAY_INVALID_ARGUMENT, "'%s' is no step: not an integer", name);
 }
 
 belay_code belay_saver_save(belay_saver *saver, belay_session *session, const char *path,
@@ -706,7 +706,7 @@ belay_code belay_saver_save(belay_saver *saver, belay_session *session, const ch
     if (options.step_tensor)
         code = evaluate_step(session, options.step_tensor, &step, &mine);
     bly_buf_puts(&prefix, path);
-    if (step >= 0)
+    if (step != BELAY_NO_STEP)
         bly_buf_printf(&prefix, saver->flags & BELAY_SAVER_PAD_STEP_NUMBER ? "-%08lld" : "-%lld",
                        (long long)step);
     if (code == BELAY_OK && prefix.failed)

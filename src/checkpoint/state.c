@@ -346,16 +346,27 @@ int bly_checkpoint_mtime(const char *prefix, double *out_seconds) {
     return 1;
 }
 
-int64_t bly_checkpoint_step_of(const char *prefix) {
+int64_t bly_checkpoint_split(const char *prefix, size_t *out_len) {
     const char *base = bly_path_base(prefix), *dash = strrchr(base, '-');
     int64_t step = 0;
+    *out_len = strlen(prefix);
     if (!dash || dash == base || dash[1] == '\0')
-        return -1;
+        return BELAY_NO_STEP;
     for (const char *c = dash + 1; *c; c++)
         if (*c < '0' || *c > '9' || __builtin_mul_overflow(step, 10, &step) ||
             __builtin_add_overflow(step, *c - '0', &step))
-            return -1;
+            return BELAY_NO_STEP;
+    if (dash > base + 1 && dash[-1] == '-') { /* the sign */
+        dash--;
+        step = -step;
+    }
+    *out_len = (size_t)(dash - prefix);
     return step;
+}
+
+int64_t bly_checkpoint_step_of(const char *prefix) {
+    size_t ignored;
+    return bly_checkpoint_split(prefix, &ignored);
 }
 
 /* The "-00000-of-00002", or "-?????-of-00002", at the end of a shard's name. */

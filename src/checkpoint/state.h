@@ -6,7 +6,7 @@
 #ifndef BLY_CHECKPOINT_STATE_H
 #define BLY_CHECKPOINT_STATE_H
 
-#include <belay/error.h>
+#include <belay/checkpoint.h>
 
 #include <stddef.h>
 #include <stdint.h>
@@ -75,7 +75,10 @@ int bly_checkpoint_mtime(const char *prefix, double *out_seconds);
  * logs "Ignoring: ..."). */
 belay_code bly_checkpoint_remove(const char *prefix, belay_error *err);
 
-/* The step at the end of NAME-STEP; -1 where the name does not end so. */
+/* The step at the end of NAME-STEP, which is negative in NAME--5; BELAY_NO_STEP where the name does
+ * not end so. Sets the length of what comes before the dash, folder and all. */
+int64_t bly_checkpoint_split(const char *prefix, size_t *out_len);
+/* That step alone. */
 int64_t bly_checkpoint_step_of(const char *prefix);
 
 /* PREFIX.meta, without the "-NNNNN-of-NNNNN" of a shard (SV-39). NULL when memory is out. */
@@ -84,7 +87,7 @@ char *bly_checkpoint_meta_name(const char *prefix);
 /* One checkpoint that was found in a folder. */
 typedef struct bly_found {
     char *prefix;        /* joined to the folder as it was given */
-    int64_t step;        /* from the name; -1: none */
+    int64_t step;        /* from the name; BELAY_NO_STEP: none */
     double mtime;        /* of the index, seconds since 1970 */
     uint64_t size_bytes; /* index and data files */
     int complete;        /* the index reads, and every data file is there and long enough */

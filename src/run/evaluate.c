@@ -256,7 +256,7 @@ const char *belay_evaluation_checkpoint(const belay_evaluation *evaluation) {
 }
 
 int64_t belay_evaluation_step(const belay_evaluation *evaluation) {
-    return evaluation ? evaluation->step : -1;
+    return evaluation ? evaluation->step : BELAY_NO_STEP;
 }
 
 int64_t belay_evaluation_rows(const belay_evaluation *evaluation) {

@@ -394,7 +394,7 @@ belay_code belay_export_saved_model(const belay_export_options *given, int64_t *
     belay_export_options options = BELAY_EXPORT_OPTIONS_INIT;
     struct work work = {.options = &options};
     if (out_step)
-        *out_step = -1;
+        *out_step = BELAY_NO_STEP;
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_export_options", &mine);
     work.stop = (bly_copy_stop){options.should_stop, options.stop_self};

@@ -123,7 +123,7 @@ belay_session *bly_restored_session(belay_graph *graph, belay_saver *saver, cons
 
 int64_t bly_restored_step(belay_session *session, const char *prefix) {
     BLY_LOCAL_ERROR(ignored);
-    int64_t step = -1;
+    int64_t step = BELAY_NO_STEP;
     if (session && belay_session_global_step(session, &step, &ignored) == BELAY_OK)
         return step;
     bly_bundle *bundle = bly_bundle_load(prefix, &ignored);

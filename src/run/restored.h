@@ -19,8 +19,8 @@ char *bly_choose_checkpoint(const char *place, belay_error *err);
 belay_session *bly_restored_session(belay_graph *graph, belay_saver *saver, const char *prefix,
                                     const belay_session_options *options, belay_error *err);
 
-/* The global step: of the session, else as the checkpoint has it, else from its name; -1: it has
- * none. */
+/* The global step: of the session, else as the checkpoint has it, else from its name;
+ * BELAY_NO_STEP: it has none. */
 int64_t bly_restored_step(belay_session *session, const char *prefix);
 
 #endif

@@ -793,6 +793,40 @@ static void test_saver_save__names_checkpoints_as_asked(void **state) {
     stop(&s);
 }
 
+/* SV-17, CK-06: a step that counts from below 0 is in the name as Python puts it there; each has
+ * files of its own, and the last is the newest. */
+static void test_saver_save__takes_a_negative_step(void **state) {
+    (void)state;
+    const char *folder = work_folder("negative");
+    belay_saver_options options = BELAY_SAVER_OPTIONS_INIT;
+    options.flags = BELAY_SAVER_RELATIVE_PATHS;
+    struct saving s = start_with("tiny_final.meta", &options);
+    assert_string_equal(save(&s, folder, -5), in_folder(folder, "model.ckpt--5"));
+    run_op(s.session, "train");
+    save(&s, folder, -1);
+    bly_buf text = read_file(in_folder(folder, "checkpoint"));
+    assert_string_equal(bly_buf_text(&text), "model_checkpoint_path: \"model.ckpt--1\"\n"
+                                             "all_model_checkpoint_paths: \"model.ckpt--5\"\n"
+                                             "all_model_checkpoint_paths: \"model.ckpt--1\"\n");
+    bly_buf_free(&text);
+    char *latest = belay_latest_checkpoint(folder, err);
+    assert_non_null(latest);
+    assert_string_equal(latest, in_folder(folder, "model.ckpt--1"));
+    belay_checkpoint_path_free(latest);
+    belay_checkpoint_list *list = belay_checkpoint_list_load(folder, err);
+    assert_made(list);
+    assert_int_equal(belay_checkpoint_list_count(list), 2);
+    assert_int_equal(belay_checkpoint_list_at(list, 0)->step, -5);
+    assert_int_equal(belay_checkpoint_list_at(list, 1)->step, -1);
+    assert_null(belay_checkpoint_list_at(list, 1)->problem);
+    belay_checkpoint_list_free(list);
+    assert_ok(belay_saver_restore(s.saver, s.session, in_folder(folder, "model.ckpt--5"), err));
+    assert_int_equal(step_of(s.session), 0);
+    assert_ok(belay_saver_restore(s.saver, s.session, in_folder(folder, "model.ckpt--1"), err));
+    assert_int_equal(step_of(s.session), 1);
+    stop(&s);
+}
+
 /* SV-02, SV-14: a saver over some variables, under other names; with what it lacks unchanged. */
 static void test_saver_new__covers_the_variables_that_are_listed(void **state) {
     (void)state;
@@ -1012,6 +1046,7 @@ int main(void) {
         cmocka_unit_test(test_saver_new__builds_the_saver_that_python_would),
         cmocka_unit_test(test_saver_save__without_shards_writes_what_restores),
         cmocka_unit_test(test_saver_save__names_checkpoints_as_asked),
+        cmocka_unit_test(test_saver_save__takes_a_negative_step),
         cmocka_unit_test(test_saver_new__covers_the_variables_that_are_listed),
         cmocka_unit_test(test_saver_new__restores_listed_variables_of_other_graphs),
         cmocka_unit_test(test_saver_new__refuses_lists_that_make_no_sense),

@@ -119,8 +119,12 @@ static const belay_checkpoint_listener_vtable listening = {
 };
 
 static listener make_listener(fixture *f, const char *name) {
-    return (listener){
-        .name = name, .calls = calls, .stop_at = -1, .fail_before = -1, .fail_after = -1, .f = f};
+    return (listener){.name = name,
+                      .calls = calls,
+                      .stop_at = BELAY_NO_STEP,
+                      .fail_before = BELAY_NO_STEP,
+                      .fail_after = BELAY_NO_STEP,
+                      .f = f};
 }
 
 static belay_hook *save_and_tell(fixture *f, int64_t steps, listener *first, listener *second) {
@@ -859,6 +863,29 @@ static void test_checkpoint_listener__hears_of_each_save_once__HK_LSN_02(void **
     free_hooks(f);
 }
 
+/* SV-17: none takes the place of another, below 0 either. */
+static void test_checkpoint_saver__saves_negative_steps_under_names_of_their_own(void **state) {
+    fixture *f = *state;
+    static const char *const names[] = {"model.ckpt--2.index", "model.ckpt--1.index",
+                                        "model.ckpt-0.index", "model.ckpt-1.index"};
+    static listener one;
+    static const char text[] = MODEL;
+    const char *zero = strstr(text, "value=0\n");
+    char model[sizeof text + 8];
+    one = make_listener(f, "");
+    snprintf(model, sizeof model, "%.*svalue=-2\n%s", (int)(zero - text), text,
+             zero + strlen("value=0\n"));
+    use_graph(f, model);
+    add_hook(f, save_and_tell(f, 1, &one, NULL));
+    open_session(f);
+    run_steps(f, 3);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        assert_true(has_file(f, names[i]));
+    assert_false(has_file(f, "model.ckpt.index"));
+    close_session(f);
+    free_hooks(f);
+}
+
 /* HK-LSN-03: one that gives no text is named, with its function. */
 static void test_checkpoint_listener__is_named_where_it_does_not_say_why(void **state) {
     fixture *f = *state;
@@ -869,8 +896,8 @@ static void test_checkpoint_listener__is_named_where_it_does_not_say_why(void **
         one = make_listener(f, "1");
         two = make_listener(f, "2");
         two.silent = 1;
-        two.fail_before = i == 0 ? 1 : -1;
-        two.fail_after = i == 1 ? 1 : -1;
+        two.fail_before = i == 0 ? 1 : BELAY_NO_STEP;
+        two.fail_after = i == 1 ? 1 : BELAY_NO_STEP;
         two.fail_end = i == 2;
         use_graph(f, MODEL);
         add_hook(f, save_and_tell(f, 1, &one, &two));
@@ -1002,6 +1029,7 @@ int main(void) {
         TEST(test_checkpoint_listener__may_leave_slots_empty__HK_LSN_01),
         TEST(test_checkpoint_listener__hears_of_each_save_once__HK_LSN_02),
         TEST(test_checkpoint_listener__error_before_prevents_the_save__HK_LSN_03),
+        TEST(test_checkpoint_saver__saves_negative_steps_under_names_of_their_own),
         TEST(test_checkpoint_listener__is_named_where_it_does_not_say_why),
         TEST(test_checkpoint_listener__error_after_skips_the_others__HK_LSN_03),
         TEST(test_checkpoint_listener__error_at_the_end_is_the_closes__HK_LSN_03),

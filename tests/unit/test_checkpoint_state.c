@@ -403,14 +403,16 @@ static void test_checkpoint_names__are_taken_apart(void **state) {
         int64_t step;
     } steps[] = {{"run/model.ckpt-500", 500},
                  {"m-00000012", 12},
-                 {"m", -1},
-                 {"m-", -1},
-                 {"run-3/m", -1},
-                 {"m-5x", -1},
-                 {"m--5", 5},
-                 {"-5", -1},
+                 {"m", BELAY_NO_STEP},
+                 {"m-", BELAY_NO_STEP},
+                 {"run-3/m", BELAY_NO_STEP},
+                 {"m-5x", BELAY_NO_STEP},
+                 {"m--5", -5},
+                 {"r-1/m--00000005", -5},
+                 {"--5", 5},
+                 {"-5", BELAY_NO_STEP},
                  {"m-9223372036854775807", INT64_MAX},
-                 {"m-9223372036854775808", -1}};
+                 {"m-9223372036854775808", BELAY_NO_STEP}};
     /* SV-39 */
     static const struct {
         const char *prefix, *meta;
@@ -451,8 +453,9 @@ static void test_checkpoint_scan__finds_what_is_there_oldest_first(void **state)
         const char *name;
         int64_t step;
         int complete;
-    } wanted[] = {{"nameless", -1, 1},      {"other-20", 20, 1},      {"model.ckpt-20", 20, 1},
-                  {"model.ckpt-30", 30, 0}, {"model.ckpt-40", 40, 0}, {"model.ckpt-100", 100, 1}};
+    } wanted[] = {{"nameless", BELAY_NO_STEP, 1}, {"other-20", 20, 1},
+                  {"model.ckpt-20", 20, 1},       {"model.ckpt-30", 30, 0},
+                  {"model.ckpt-40", 40, 0},       {"model.ckpt-100", 100, 1}};
     assert_int_equal(found.count, 6);
     for (size_t i = 0; i < 6; i++) {
         assert_string_equal(found.items[i].prefix, scratch_path(state, wanted[i].name));
