@@ -17,6 +17,10 @@
  * next call that adds, flushes or closes, and by every one after it, until the writer is closed and
  * reopened. The events that had not reached the file are lost.
  *
+ * Where somebody removed the file, alone or with its folder, a warning says so at the next write,
+ * and the folder and a new file are made: what was written is gone, what follows is not. The graph
+ * is not in the new file; what describes a tag is, the next time that it is added.
+ *
  * Threads: any thread, for every function here, unless it says otherwise. Only
  * belay_summary_writer_flush() and belay_summary_writer_close() wait for the disk, with a limit,
  * and the two makers and belay_summary_writer_reopen(), which create a file.

@@ -28,10 +28,23 @@ static void tell(const belay_summary_writer *writer, const struct news *news) {
                  writer->logdir, (unsigned long long)news->full);
 }
 
+/* A file that was made anew has neither the graph nor the metadata of tags. */
+static void look_for_new_file_locked(belay_summary_writer *writer) {
+    int renewals = bly_event_queue_renewals(writer->queue);
+    if (renewals == writer->renewals)
+        return;
+    writer->renewals = renewals;
+    writer->has_graph = 0;
+    writer->graph_id = 0;
+    bly_tag_set_free(&writer->metadata_tags);
+}
+
 /* Whether there is a file to add to (EV-16). */
 static int is_open_locked(belay_summary_writer *writer, struct news *news) {
-    if (writer->queue)
+    if (writer->queue) {
+        look_for_new_file_locked(writer);
         return 1;
+    }
     news->closed = !writer->warned_closed;
     writer->warned_closed = 1;
     return 0;

@@ -5,12 +5,14 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "summary/event_file.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The thread writes when this much has gathered, or half of what may gather, whatever the time. */
@@ -19,8 +21,10 @@
 #define KEEP_BYTES ((size_t)4 << 20)
 
 struct bly_event_queue {
-    char *path;
-    int fd; /* the thread's */
+    char *path;               /* the thread's; it changes it under the lock */
+    int fd;                   /* the thread's */
+    char *directory, *suffix; /* of a new file; NULL: none is made */
+    atomic_int renewals;
     double flush_secs;
     uint64_t most_bytes;
     size_t write_bytes;
@@ -57,7 +61,37 @@ void bly_event_queue_unref(bly_event_queue *queue) {
     bly_cond_clean_up(&queue->wake);
     bly_cond_clean_up(&queue->done);
     bly_free(queue->path);
+    bly_free(queue->directory);
+    bly_free(queue->suffix);
     bly_free(queue);
+}
+
+static int is_removed(int fd) {
+    struct stat info;
+    return fstat(fd, &info) == 0 && info.st_nlink == 0;
+}
+
+/* Somebody cleaned up the folder, with the file in it: what is written to that nobody ever reads.
+ */
+static belay_code renew_file(bly_event_queue *queue, belay_error *err) {
+    char *path = NULL;
+    if (!queue->directory || !is_removed(queue->fd))
+        return BELAY_OK;
+    int fd = bly_event_file_create(queue->directory, queue->suffix, &path, err);
+    if (fd < 0) {
+        bly_error_prefix(err, "%s was removed: ", queue->path);
+        return belay_error_code(err);
+    }
+    bly_warn("%s was removed, with the events in it; the next ones go to %s", queue->path, path);
+    close(queue->fd);
+    queue->fd = fd;
+    bly_mutex_lock(&queue->lock);
+    char *old = queue->path;
+    queue->path = path;
+    bly_mutex_unlock(&queue->lock);
+    bly_free(old);
+    atomic_fetch_add(&queue->renewals, 1);
+    return BELAY_OK;
 }
 
 static belay_code write_all(bly_event_queue *queue, const char *data, size_t len,
@@ -90,7 +124,8 @@ static void write_pending_locked(bly_event_queue *queue, bly_buf *mine) {
     bly_mutex_unlock(&queue->lock);
 
     bly_records_seal(mine->data, mine->len);
-    write_all(queue, mine->data, mine->len, &err);
+    if (renew_file(queue, &err) == BELAY_OK)
+        write_all(queue, mine->data, mine->len, &err);
     size_t len = mine->len;
     bly_buf_clear(mine);
     if (mine->capacity > KEEP_BYTES)
@@ -140,18 +175,29 @@ static void run(void *self) {
     bly_event_queue_unref(queue);
 }
 
-bly_event_queue *bly_event_queue_start(int fd, const char *path, double flush_secs,
-                                       uint64_t most_bytes, belay_error *err) {
+bly_event_queue *bly_event_queue_start(int fd, const char *path, const char *directory,
+                                       const char *suffix, double flush_secs, uint64_t most_bytes,
+                                       belay_error *err) {
     bly_event_queue *queue = bly_calloc(1, sizeof *queue);
-    char *copy = bly_strdup(path);
-    if (!queue || !copy) {
+    if (queue) {
+        queue->path = bly_strdup(path);
+        /* There are file systems that count no links. */
+        int renews = directory && !is_removed(fd);
+        queue->directory = renews ? bly_strdup(directory) : NULL;
+        queue->suffix = renews ? bly_strdup(suffix) : NULL;
+        if (!queue->path || (renews && (!queue->directory || !queue->suffix))) {
+            bly_free(queue->path);
+            bly_free(queue->directory);
+            bly_free(queue->suffix);
+            bly_free(queue);
+            queue = NULL;
+        }
+    }
+    if (!queue) {
         bly_fail_memory(err);
-        bly_free(queue);
-        bly_free(copy);
         close(fd);
         return NULL;
     }
-    queue->path = copy;
     queue->fd = fd;
     queue->flush_secs = flush_secs;
     queue->most_bytes = most_bytes;
@@ -248,8 +294,15 @@ belay_code bly_event_queue_finish(bly_event_queue *queue, int64_t deadline_us, b
     return code;
 }
 
-const char *bly_event_queue_path(const bly_event_queue *queue) {
-    return queue->path;
+char *bly_event_queue_path(bly_event_queue *queue) {
+    bly_mutex_lock(&queue->lock);
+    char *path = bly_strdup(queue->path);
+    bly_mutex_unlock(&queue->lock);
+    return path;
+}
+
+int bly_event_queue_renewals(const bly_event_queue *queue) {
+    return atomic_load(&queue->renewals);
 }
 
 uint64_t bly_event_queue_dropped(bly_event_queue *queue) {

@@ -14,9 +14,11 @@
 
 typedef struct bly_event_queue bly_event_queue;
 
-/* Takes `fd`, also when it fails: the thread closes it. `path` is copied, for messages. */
-bly_event_queue *bly_event_queue_start(int fd, const char *path, double flush_secs,
-                                       uint64_t most_bytes, belay_error *err);
+/* Takes `fd`, also when it fails: the thread closes it. `path` is copied, for messages. Where the
+ * file was removed before a write, a new one is made in `directory`, with `suffix`; NULL: never. */
+bly_event_queue *bly_event_queue_start(int fd, const char *path, const char *directory,
+                                       const char *suffix, double flush_secs, uint64_t most_bytes,
+                                       belay_error *err);
 
 /* Adds one frame, its CRCs not filled in. Where the queue is full and `out_full` is not NULL, the
  * event is counted and forgotten; the first time in a shortage *out_full is set to how many bytes
@@ -37,7 +39,10 @@ belay_code bly_event_queue_finish(bly_event_queue *queue, int64_t deadline_us, b
 bly_event_queue *bly_event_queue_ref(bly_event_queue *queue);
 void bly_event_queue_unref(bly_event_queue *queue);
 
-const char *bly_event_queue_path(const bly_event_queue *queue);
+/* A copy; NULL when memory is out. */
+char *bly_event_queue_path(bly_event_queue *queue);
+/* How often the file was removed and made anew. */
+int bly_event_queue_renewals(const bly_event_queue *queue);
 uint64_t bly_event_queue_dropped(bly_event_queue *queue);
 
 #endif

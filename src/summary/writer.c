@@ -1,3 +1,4 @@
+#define _DEFAULT_SOURCE /* realpath */
 #include "summary/writer.h"
 
 #include "base/clock.h"
@@ -10,8 +11,10 @@
 #include "summary/writer_impl.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define FLUSH_SECS_DEFAULT  120.0
 #define QUEUE_BYTES_DEFAULT (UINT64_C(64) << 20)
@@ -45,10 +48,21 @@ static belay_code open_locked(belay_summary_writer *writer, belay_error *err) {
     int fd = bly_event_file_create(writer->logdir, writer->suffix, &path, err);
     if (fd < 0)
         return belay_error_code(err);
-    writer->queue = bly_event_queue_start(fd, path, writer->flush_secs, writer->queue_bytes, err);
+    char *folder = realpath(writer->logdir, NULL);
+    bly_free(writer->folder);
+    writer->folder = bly_strdup(folder ? folder : writer->logdir);
+    free(folder);
+    if (writer->folder) {
+        writer->queue = bly_event_queue_start(fd, path, writer->folder, writer->suffix,
+                                              writer->flush_secs, writer->queue_bytes, err);
+    } else {
+        close(fd);
+        bly_fail_memory(err);
+    }
     bly_free(path);
     if (!writer->queue)
         return belay_error_code(err);
+    writer->renewals = 0;
     writer->has_graph = 0;
     writer->graph_id = 0;
     writer->warned_closed = 0;
@@ -61,6 +75,7 @@ static void free_writer(belay_summary_writer *writer) {
     bly_tag_set_free(&writer->run_tags);
     bly_mutex_clean_up(&writer->lock);
     bly_free(writer->logdir);
+    bly_free(writer->folder);
     bly_free(writer->suffix);
     bly_free(writer);
 }
@@ -132,12 +147,24 @@ belay_summary_writer *belay_summary_writer_open(const char *logdir,
     return make_writer(logdir, options, err);
 }
 
+/* A folder that was removed has given its number back, perhaps to this one. */
+static int is_writer_of(belay_summary_writer *writer, const struct stat *info) {
+    struct stat now;
+    bly_mutex_lock(&writer->lock);
+    int renewed = writer->queue && bly_event_queue_renewals(writer->queue) > 0;
+    int is_there = writer->folder && stat(writer->folder, &now) == 0;
+    bly_mutex_unlock(&writer->lock);
+    if (!renewed && (writer->device != info->st_dev || writer->inode != info->st_ino))
+        return 0;
+    return is_there && now.st_dev == info->st_dev && now.st_ino == info->st_ino;
+}
+
 /* Finds or makes the writer of the folder that `info` is of. Files are made under the registry's
  * lock, so that two threads do not make two. */
 static belay_summary_writer *shared_locked(const char *logdir, const struct stat *info,
                                            belay_error *err) {
     belay_summary_writer *writer = registry;
-    while (writer && (writer->device != info->st_dev || writer->inode != info->st_ino))
+    while (writer && !is_writer_of(writer, info))
         writer = writer->next;
     if (writer) {
         if (belay_summary_writer_reopen(writer, err) != BELAY_OK)
@@ -302,7 +329,7 @@ int bly_writer_has_graph(belay_summary_writer *writer) {
 
 char *bly_writer_path(belay_summary_writer *writer) {
     bly_mutex_lock(&writer->lock);
-    char *path = bly_strdup(writer->queue ? bly_event_queue_path(writer->queue) : "");
+    char *path = writer->queue ? bly_event_queue_path(writer->queue) : bly_strdup("");
     bly_mutex_unlock(&writer->lock);
     return path;
 }

@@ -21,6 +21,7 @@ struct belay_summary_writer {
     bly_mutex lock;
     /* guarded by lock */
     bly_event_queue *queue; /* NULL: closed */
+    char *folder;           /* logdir, from the root: the working folder may change */
     bly_buf scratch;        /* the event being added */
     bly_tag_set metadata_tags;
     bly_tag_set run_tags;
@@ -29,6 +30,7 @@ struct belay_summary_writer {
     int start_expected;      /* a session began, and has no START event yet */
     uint64_t dropped_before; /* by queues that are gone */
     int warned_closed;
+    int renewals; /* of the queue's file, when that was last looked at */
 
     /* guarded by registry_lock */
     size_t references;

@@ -616,6 +616,53 @@ static void test_summary_writer__failed_write_is_returned_by_every_later_call(vo
     belay_summary_writer_unref(w);
 }
 
+/* EV-15, EV-09: what is flushed is in a file, though somebody removed the one that was open. */
+static void test_writer__goes_on_in_a_new_file_where_its_folder_was_removed(void **state) {
+    struct fixture *f = *state;
+    char *folder = bly_path_join(f->root, "run");
+    watch_warnings();
+    belay_summary_writer *w = belay_summary_writer_shared(folder, f->err);
+    assert_non_null(w);
+    assert_ok(f, belay_summary_writer_add_scalar(w, "a", 1, 1, f->err));
+    assert_ok(f, belay_summary_writer_flush(w, 0, f->err));
+    assert_ok(f, bly_remove_directory(folder, f->err));
+    for (int i = 2; i < 4; i++) {
+        assert_ok(f, belay_summary_writer_add_scalar(w, "a", 1, i, f->err));
+        assert_ok(f, belay_summary_writer_flush(w, 0, f->err));
+    }
+    assert_int_equal(atomic_load(&warnings), 1);
+    assert_non_null(strstr(last_warning, "was removed"));
+    /* BUG-50: it is the writer of the folder that is there now, too. */
+    belay_summary_writer *same = belay_summary_writer_shared(folder, f->err);
+    assert_ptr_equal(same, w);
+    belay_summary_writer_unref(same);
+    belay_summary_writer_unref(w);
+    struct events *events = read_events(folder);
+    assert_int_equal(events->files, 1);
+    assert_int_equal(events->count, 3); /* the version comes first */
+    assert_int_equal(events->items[1]->step, 2);
+    assert_int_equal(events->items[2]->step, 3);
+    free_events(events);
+    bly_free(folder);
+}
+
+/* EV-18: and where no new one can be made that is an error, at the flush too. */
+static void test_writer__fails_where_no_new_file_can_be_made(void **state) {
+    struct fixture *f = *state;
+    char *folder = bly_path_join(f->root, "run");
+    belay_summary_writer *w = belay_summary_writer_open(folder, NULL, f->err);
+    assert_non_null(w);
+    assert_ok(f, belay_summary_writer_flush(w, 0, f->err));
+    assert_ok(f, bly_remove_directory(folder, f->err));
+    assert_ok(f, bly_file_write_atomic(folder, "a file", 6, f->err));
+    assert_ok(f, belay_summary_writer_add_scalar(w, "a", 1, 1, f->err));
+    assert_int_not_equal(belay_summary_writer_flush(w, 0, f->err), BELAY_OK);
+    assert_non_null(strstr(belay_error_message(f->err), "was removed: "));
+    belay_summary_writer_close(w, 0, NULL);
+    belay_summary_writer_unref(w);
+    bly_free(folder);
+}
+
 /* EV-18 on a full disk: a code that the command answers with "worth a retry". */
 static void test_event_queue__full_disk_is_resource_exhausted(void **state) {
     struct fixture *f = *state;
@@ -623,7 +670,8 @@ static void test_event_queue__full_disk_is_resource_exhausted(void **state) {
     int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         skip();
-    bly_event_queue *queue = bly_event_queue_start(fd, "/dev/full", 120, 1 << 20, f->err);
+    bly_event_queue *queue =
+        bly_event_queue_start(fd, "/dev/full", NULL, NULL, 120, 1 << 20, f->err);
     assert_ok(f, bly_event_put_scalar(&record, 1, 1, "a", 1, 1, f->err));
     assert_ok(f, bly_event_queue_add(queue, record.data, record.len, NULL, f->err));
     assert_int_equal(bly_event_queue_flush(queue, BLY_NEVER, f->err), BELAY_RESOURCE_EXHAUSTED);
@@ -639,7 +687,8 @@ static bly_event_queue *start_on_pipe(struct fixture *f, uint64_t most_bytes, in
     int ends[2];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     *out_reader = ends[0];
-    bly_event_queue *queue = bly_event_queue_start(ends[1], "pipe", 120, most_bytes, f->err);
+    bly_event_queue *queue =
+        bly_event_queue_start(ends[1], "pipe", NULL, NULL, 120, most_bytes, f->err);
     assert_non_null(queue);
     return queue;
 }
@@ -913,6 +962,8 @@ int main(void) {
             stop_clock),
         test(test_summary_writer__closed_ignores_events_until_reopened),
         test(test_summary_writer__failed_write_is_returned_by_every_later_call),
+        test(test_writer__goes_on_in_a_new_file_where_its_folder_was_removed),
+        test(test_writer__fails_where_no_new_file_can_be_made),
         test(test_event_queue__full_disk_is_resource_exhausted),
         test(test_event_queue__slow_disk_drops_scalars_and_never_blocks),
         test(test_event_queue__failure_releases_those_who_wait),
