@@ -250,6 +250,11 @@ static void list_file(struct listing *all, const char *path) {
     belay_error *err = belay_error_new();
     belay_event_reader *reader = belay_event_reader_open(path, err);
     const belay_event *event;
+    if (!reader) { /* nothing is known of it: not there, or not to be read */
+        note(all, cli_report(err));
+        belay_error_free(err);
+        return;
+    }
     char *folder = folder_of(path);
     json_t *file = json_object();
     json_object_set_new(file, "file", cli_json_text(path));
@@ -258,7 +263,7 @@ static void list_file(struct listing *all, const char *path) {
     json_object_set_new(file, "first_step", json_null());
     json_object_set_new(file, "last_step", json_null());
     json_object_set_new(file, "last_time", json_null());
-    while (reader && (event = belay_event_reader_next(reader, err)) != NULL)
+    while ((event = belay_event_reader_next(reader, err)) != NULL)
         add_event(all, file, folder, event);
     set_integer(file, "events", (int64_t)belay_event_reader_count(reader));
     set_integer(file, "read_bytes", (int64_t)belay_event_reader_position(reader));
@@ -346,7 +351,7 @@ static int ls(const values *v, const struct paths *found) {
         list_file(&all, found->items[i]);
     if (v->json) {
         cli_print_json(json_pack("{s:O,s:O}", "files", all.files, "tags", all.in_order));
-    } else {
+    } else if (json_array_size(all.files)) {
         print_files(all.files);
         if (json_array_size(all.in_order)) {
             putchar('\n');

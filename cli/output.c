@@ -103,9 +103,11 @@ char *cli_copy(const char *text) {
 
 char *cli_printable(const char *text) {
     char *copy = cli_copy(text);
+    json_t *valid = json_string(text); /* NULL: not UTF-8, and a terminal shows what it likes */
     for (char *c = copy; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || (!valid && (unsigned char)*c >= 0x80))
             *c = '?';
+    json_decref(valid);
     return copy;
 }
 

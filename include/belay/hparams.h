@@ -51,8 +51,8 @@ typedef int32_t belay_hparams_status;
  * @param hparams    `count` of them, each name once. Borrowed for the call.
  * @param group_name Runs with one group name are repetitions of one trial; NULL: this run alone.
  * @return BELAY_OK, or
- *   - BELAY_INVALID_ARGUMENT: a name is NULL, empty, there twice or not UTF-8, or a type is not
- *     known;
+ *   - BELAY_INVALID_ARGUMENT: a name is NULL, empty, there twice or not UTF-8, a type is not
+ *     known, or a number is infinite or none: TensorBoard would show no run of the folder;
  *   - BELAY_ALREADY_EXISTS: this writer has them already;
  *   - else as belay_summary_writer_add_scalar().
  *

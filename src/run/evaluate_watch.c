@@ -28,6 +28,8 @@ struct watch {
     int has_looked;
     char *done; /* the one that was evaluated; NULL: none yet */
     int64_t evaluations;
+    bly_backoff backoff;
+    int is_waiting;   /* for something to evaluate, since backoff.started_us */
     char reason[256]; /* why training stopped; "": it did not, as far as is known */
 };
 
@@ -66,10 +68,15 @@ static int is_new(struct watch *w) {
 
 /* Waits until there may be a new checkpoint. *out_over: there is none, and the run is over. */
 static belay_code wait_for_new(struct watch *w, int *out_over, belay_error *err) {
-    bly_backoff backoff;
+    bly_backoff last = w->backoff;
     double timeout = w->options.timeout_secs == 0 ? BELAY_FOREVER : w->options.timeout_secs;
     *out_over = 0;
-    bly_backoff_start(&backoff, BLY_BACKOFF_LOOKS, timeout, LONGEST_PAUSE_SECS, NULL, NULL);
+    bly_backoff_start(&w->backoff, BLY_BACKOFF_LOOKS, timeout, LONGEST_PAUSE_SECS, NULL, NULL);
+    if (w->is_waiting) { /* what came was damaged, or gone: nobody is told anew that we wait */
+        w->backoff.started_us = last.started_us;
+        w->backoff.reported_us = last.reported_us;
+    }
+    w->is_waiting = 1;
     for (;;) {
         /* First how training stands: what it saves at its end comes before it says so. */
         bly_ledger_state state = bly_ledger_look(w->evaluate.dir, w->reason, sizeof w->reason);
@@ -85,7 +92,7 @@ static belay_code wait_for_new(struct watch *w, int *out_over, belay_error *err)
                                   w->evaluate.dir, w->reason);
         if (is_stopped(w))
             return bly_fail(err, BELAY_CANCELLED, "asked to stop");
-        if (bly_backoff_pause(&backoff, say_waiting, w) == BLY_BACKOFF_EXPIRED)
+        if (bly_backoff_pause(&w->backoff, say_waiting, w) == BLY_BACKOFF_EXPIRED)
             return bly_fail(err, BELAY_DEADLINE_EXCEEDED,
                             "no new checkpoint came to %s within %g s%s%s", w->evaluate.dir,
                             timeout > 0 ? timeout : 0, w->reason[0] ? "; training stopped: " : "",
@@ -113,6 +120,7 @@ static belay_code evaluate_one(struct watch *w, const char *prefix, belay_error 
         bly_free(w->done);
         w->done = bly_strdup(prefix);
         w->evaluations++;
+        w->is_waiting = 0;
         belay_code code = w->options.evaluated
                               ? w->options.evaluated(w->options.self, evaluation, &mine)
                               : BELAY_OK;

@@ -8,6 +8,7 @@
 
 #include <belay/hparams.h>
 
+#include <math.h>
 #include <string.h>
 
 _Static_assert(sizeof(belay_hparams_experiment) ==
@@ -39,6 +40,14 @@ static char *text_of(const char *text) {
 }
 
 static belay_code set_value(Bly__HParamValue *out, const belay_hparam *hparam, belay_error *err) {
+    /* TensorBoard cannot tell its page of such a number, and shows no run at all then. */
+    if (hparam->type == BELAY_HPARAM_NUMBER && !isfinite(hparam->number))
+        return bly_fail(err, BELAY_INVALID_ARGUMENT,
+                        "hyperparameter '%s' is %g, which TensorBoard cannot show: give it as text",
+                        hparam->name, hparam->number);
+    if (hparam->type == BELAY_HPARAM_TEXT && hparam->text && !bly_is_utf8(hparam->text))
+        return bly_fail(err, BELAY_INVALID_ARGUMENT, "the text of hyperparameter '%s' is not UTF-8",
+                        hparam->name);
     bly__hparam_value__init(out);
     switch (hparam->type) {
     case BELAY_HPARAM_NUMBER:
@@ -52,7 +61,7 @@ static belay_code set_value(Bly__HParamValue *out, const belay_hparam *hparam, b
     case BELAY_HPARAM_TEXT:
         out->kind_case = BLY__HPARAM_VALUE__KIND_STRING_VALUE;
         out->string_value = text_of(hparam->text);
-        return check_text("the value of a hyperparameter", hparam->text, err);
+        return BELAY_OK;
     default:
         return bly_fail(err, BELAY_INVALID_ARGUMENT, "type %d of a hyperparameter is not known",
                         (int)hparam->type);

@@ -96,12 +96,17 @@ class Watch(Case):
         data.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
         process = self.watch("--timeout=60")
         self.wait_for_line(process, "waiting for a checkpoint newer than model.ckpt-0")
+        # That nothing came which could be evaluated is no new wait.
+        shutil.copy(self.run_dir / "checkpoint", self.dir / "checkpoint")
+        shutil.move(self.dir / "checkpoint", self.run_dir / "checkpoint")
+        self.wait_for_line(process, "model.ckpt-2 is damaged")
         shutil.copy(self.run_dir / "checkpoint", self.dir / "checkpoint")
         data.write_bytes(whole)
         shutil.move(self.dir / "checkpoint", self.run_dir / "checkpoint")
         (self.run_dir / "belay.ledger.jsonl").write_text('{"event":"start"}\n{"event":"stop","over":true}\n')
         results, err = self.results(process)
         self.assertEqual((process.returncode, results[-1]["step"]), (0, 2), err)
+        self.assertNotIn("for 0 s so far", err)
 
     def test_the_command_line_is_checked(self):
         self.fails(2, "eval", DIGITS_GRAPH, "--dir", self.run_dir, "--timeout=3", saying="it needs --watch")

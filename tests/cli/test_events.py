@@ -119,6 +119,21 @@ class Events(Case):
         self.assertEqual(len(missing.stderr.splitlines()), 1)
         self.assertEqual(self.cat(self.run_dir / "odd")[1]["tag"], "a\nb\x1b[31m")
 
+    def test_names_that_are_not_utf_8_have_question_marks(self):
+        event = tf1.Event(step=7, summary=tf1.Summary(value=[tf1.Summary.Value(tag="aXXb", simple_value=1)]))
+        path = self.dir / "events.out.tfevents.1.odd"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(tf1.Event(file_version="brain.Event:2").SerializeToString())
+            writer.write(event.SerializeToString().replace(b"XX", b"\xff\xfe"))
+        self.assertEqual(self.events("ls", path).stdout.splitlines()[4].split()[4:], ["a??b"])
+        self.assertIn(" a??b ", self.events("cat", path).stdout)
+
+    def test_a_file_that_is_not_there_is_one_line_of_error(self):
+        for verb in ("ls", "cat"):
+            result = self.events(verb, self.dir / "nope", exit_code=1)
+            self.assertEqual((result.stdout, len(result.stderr.splitlines())), ("", 1))
+            self.assertIn("nope: No such file", result.stderr)
+
     def test_a_run_is_all_files_in_it_and_below(self):
         self.train(GRAPHS / "summaries.meta", *linear_feeds(), "--steps=8", "--summary-steps=2")
         below = self.run_dir / "eval"

@@ -210,6 +210,17 @@ static void test_summary_writer__refuses_what_it_cannot_write(void **state) {
     assert_invalid(f, belay_summary_writer_add_hparams(w, twice, 2, NULL, f->err));
     assert_invalid(f, belay_summary_writer_add_hparams(w, &odd, 1, NULL, f->err));
     assert_invalid(f, belay_summary_writer_add_hparams(w, &bad_text, 1, NULL, f->err));
+    assert_int_equal(belay_summary_writer_add_hparams(w, &bad_text, 1, NULL, f->err),
+                     BELAY_INVALID_ARGUMENT);
+    assert_string_equal(belay_error_message(f->err), "the text of hyperparameter 'a' is not UTF-8");
+    for (int i = 0; i < 2; i++) {
+        belay_hparam number = {"rate", NULL, i ? (double)INFINITY : (double)NAN,
+                               BELAY_HPARAM_NUMBER, 0};
+        assert_int_equal(belay_summary_writer_add_hparams(w, &number, 1, NULL, f->err),
+                         BELAY_INVALID_ARGUMENT);
+        assert_non_null(strstr(belay_error_message(f->err), "hyperparameter 'rate' is "));
+        belay_error_clear(f->err);
+    }
     assert_invalid(f, belay_summary_writer_add_hparams(w, &nameless, 1, NULL, f->err));
     assert_invalid(f, belay_summary_writer_add_hparams(w, twice, 1, "\xff", f->err));
     assert_invalid(f, belay_summary_writer_add_hparams_end(w, 0, f->err));
