@@ -139,8 +139,6 @@ static void test_step_counter__warns_five_times_in_all__HK_STEP_06(void **state)
     close_session(f);
 
     /* Later too, where it counted at first. */
-    belay_graph_free(f->graph);
-    belay_scaffold_free(f->scaffold);
     use_graph(f, MODEL "nothing = NoOp()\n");
     open_session(f);
     run_steps(f, 50);
