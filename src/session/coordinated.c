@@ -16,11 +16,16 @@
  */
 #define LAST_RUNS_SECS 600.0
 
+/* A step that ends within that does not hang, and without it there is no last save. */
+#define STEP_SECS 5.0
+
 /* A step that does not end must not keep a stop from its end. */
 static void limit_runs(const bly_coordinated *coordinated) {
-    double grace = coordinated->grace_secs;
-    bly_run_limits limits = {.stop = {coordinated->hooked->session_stop}, .grace_secs = grace};
-    limits.last_secs = grace == BELAY_FOREVER || grace > LAST_RUNS_SECS ? grace : LAST_RUNS_SECS;
+    bly_run_limits limits = {
+        .stop = {coordinated->hooked->session_stop},
+        .grace_secs = bly_secs_at_least(coordinated->grace_secs, STEP_SECS),
+        .last_secs = bly_secs_at_least(coordinated->grace_secs, LAST_RUNS_SECS),
+    };
     bly_remote_runs_limit(&coordinated->session->runs, &limits);
 }
 

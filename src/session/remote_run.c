@@ -95,7 +95,8 @@ static void runner_free(struct bly_runner *runner, const bly_runtime *rt) {
     bly_free(runner);
 }
 
-/* It came back after all. The master may keep a session that nobody closed. */
+/* It came back after all. Others may still use the session; but one that is lost was not closed,
+ * and one that is closed may not have reached its master: then that would keep it. */
 static void throw_away(struct bly_runner *runner) {
     belay_session *session = runner->session;
     const bly_runtime *rt = session->rt;
@@ -106,7 +107,8 @@ static void throw_away(struct bly_runner *runner) {
         rt->DeletePRunHandle(runner->new_handle);
     if (runner->devices)
         rt->DeleteDeviceList(runner->devices);
-    rt->CloseSession(session->tf, runner->status);
+    if (atomic_load(&session->closed) || atomic_load(&session->runs.lost))
+        rt->CloseSession(session->tf, runner->status);
     runner_free(runner, rt);
     bly_session_unref(session);
 }
@@ -179,6 +181,10 @@ void bly_remote_runs_limit(bly_remote_runs *runs, const bly_run_limits *limits) 
     bly_mutex_lock(&runs->lock);
     runs->limits = limits ? *limits : (bly_run_limits){.deadline_us = 0};
     bly_mutex_unlock(&runs->lock);
+}
+
+double bly_secs_at_least(double secs, double least) {
+    return secs >= least || secs == BELAY_FOREVER ? secs : least;
 }
 
 static struct bly_runner *take(belay_session *session, belay_error *err) {

@@ -58,6 +58,9 @@ typedef struct bly_run_limits {
     int is_reported;           /* somebody else says what is waited for */
 } bly_run_limits;
 
+/* A limit that is not too short to be one; BELAY_FOREVER stays. */
+double bly_secs_at_least(double secs, double least);
+
 /* A session's threads, one for each call that is under way at the same time. */
 typedef struct bly_remote_runs {
     bly_mutex lock;

@@ -23,11 +23,6 @@ static int64_t not_before(int64_t deadline_us, double secs) {
     return deadline_us > least ? deadline_us : least;
 }
 
-/* BELAY_FOREVER stays. */
-static double at_least(double secs, double least) {
-    return secs >= least || secs == BELAY_FOREVER ? secs : least;
-}
-
 static bly_contact contact_with(const belay_session_manager *manager, const belay_session *session,
                                 int64_t deadline_us) {
     return (bly_contact){
@@ -55,7 +50,7 @@ belay_session *bly_manager_open(const belay_session_manager *manager,
         return session;
     bly_remote_runs_limit(&session->runs,
                           &(bly_run_limits){.stop = {&manager->cancelled, manager->stop},
-                                            .longest_secs = at_least(max_wait_secs, 1),
+                                            .longest_secs = bly_secs_at_least(max_wait_secs, 1),
                                             .deadline_us = manager->deadline_us});
     bly_contact contact = contact_with(manager, session, deadline);
     contact.owner = bly_session_ref(session);

@@ -888,6 +888,26 @@ static void test_stop__ends_a_step_that_hangs_after_the_grace_period(void **stat
     find_master();
 }
 
+/* BUG-18: a step that ends within seconds is none that hangs, however short the grace period; or
+ * the last save would be lost. */
+static void test_stop__gives_a_step_five_seconds_at_least(void **state) {
+    static const double grace[] = {BELAY_AT_ONCE, 0.001};
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    bly_target_look_install(answering_look);
+    for (int i = 0; i < 2; i++) {
+        f->grace_secs = grace[i];
+        open_on(f, MODEL);
+        scripted_call("train", i + 1, ask_to_stop, f);
+        scripted_delay_ms("train", i + 1, 4000);
+        if (run(f) != BELAY_OK)
+            fail_msg("%s", belay_error_message(f->err));
+        assert_int_equal(close_session(f), BELAY_OK);
+        assert_int_equal(f->probe.counts[END], i + 1);
+    }
+    find_master();
+}
+
 /* BUG-18: what begins after the stop, the last save, is not lost for being slow; but it ends too.
  */
 static void test_stop__gives_what_begins_after_it_ten_minutes(void **state) {
@@ -904,6 +924,26 @@ static void test_stop__gives_what_begins_after_it_ten_minutes(void **state) {
     assert_error(f, run(f), BELAY_DEADLINE_EXCEEDED, "did not end within 600.");
     assert_in_range(stepped_clock_now_ms() - start, 600000, 601000);
     assert_error(f, close_session(f), BELAY_DEADLINE_EXCEEDED, "after a stop was requested");
+    find_master();
+}
+
+/* BUG-18: a run that was left to itself and comes back after all ends nobody else's: the last save
+ * goes on in the same session. */
+static void test_stop__of_a_run_that_comes_back_late_ends_no_other(void **state) {
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    f->grace_secs = 30;
+    f->probe.in_create = start_to_read;
+    f->probe.reads = "slow";
+    bly_target_look_install(answering_look);
+    scripted_delay_ms("slow", 1, 100000);
+    open_on(f, MODEL "slow = Const() dtype=int64 value=7\n");
+    ask_to_stop(f);
+    scripted_delay_ms("train", 1, 200000);
+    if (run(f) != BELAY_OK)
+        fail_msg("%s", belay_error_message(f->err));
+    assert_int_equal(f->probe.has_read, BELAY_DEADLINE_EXCEEDED);
+    assert_int_equal(close_session(f), BELAY_OK);
     find_master();
 }
 
@@ -1178,7 +1218,9 @@ int main(void) {
         TEST(test_recovery__is_not_for_a_long_run),
         TEST(test_recovery__of_a_run_whose_master_hangs),
         TEST(test_stop__ends_a_step_that_hangs_after_the_grace_period),
+        TEST(test_stop__gives_a_step_five_seconds_at_least),
         TEST(test_stop__gives_what_begins_after_it_ten_minutes),
+        TEST(test_stop__of_a_run_that_comes_back_late_ends_no_other),
         TEST(test_prepare_session__on_a_server_that_hangs_ends_with_the_budget),
         TEST(test_prepare_session__on_a_server_that_hangs_ends_with_a_stop),
         TEST(test_recovery__does_not_wait_for_the_old_session_to_close),
