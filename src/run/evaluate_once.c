@@ -1,25 +1,17 @@
 /* TensorFlow's evaluate_once: ops that run until somebody asks to stop, on one checkpoint. */
 #include "base/error.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/options.h"
+#include "base/text.h"
 
 #include <belay/hooks.h>
 #include <belay/run.h>
 
 #include <stddef.h>
-#include <string.h>
 
 _Static_assert(sizeof(belay_evaluate_once_options) ==
                    offsetof(belay_evaluate_once_options, hook_count) + sizeof(size_t),
                "no tail padding");
-
-static size_t count_of(const char *const *list) {
-    size_t count = 0;
-    while (list && list[count])
-        count++;
-    return count;
-}
 
 static void free_all(belay_tensor **tensors, size_t count) {
     for (size_t i = 0; tensors && i < count; i++)
@@ -30,7 +22,7 @@ static void free_all(belay_tensor **tensors, size_t count) {
 /* The hook frees what it feeds, and the caller keeps what he has: it gets copies. */
 static belay_hook *make_final_hook(const belay_evaluate_once_options *o, belay_error *err) {
     belay_final_ops_options final = BELAY_FINAL_OPS_OPTIONS_INIT;
-    size_t count = o->final_inputs ? count_of(o->final_feeds) : 0;
+    size_t count = o->final_inputs ? bly_count_names(o->final_feeds) : 0;
     belay_tensor **inputs = bly_calloc(count + 1, sizeof *inputs);
     if (!inputs) {
         bly_fail_memory(err);
@@ -104,8 +96,8 @@ static belay_code evaluate(belay_graph *graph, const belay_evaluate_once_options
     belay_hook **hooks = bly_calloc(o->hook_count + 1, sizeof *hooks);
     if (!hooks)
         return bly_fail_memory(err);
-    if (o->hook_count)
-        memcpy(hooks, o->hooks, o->hook_count * sizeof *hooks);
+    for (size_t i = 0; i < o->hook_count; i++)
+        hooks[i] = o->hooks ? o->hooks[i] : NULL;
     belay_hook *last = make_final_hook(o, err);
     hooks[o->hook_count] = last;
     if (!last)
@@ -113,7 +105,7 @@ static belay_code evaluate(belay_graph *graph, const belay_evaluate_once_options
     if (code == BELAY_OK)
         code = run_until_stop(open_session(graph, o, hooks, err), o, err);
     if (code == BELAY_OK && out)
-        code = copy_values(last, count_of(o->final_ops), out, err);
+        code = copy_values(last, bly_count_names(o->final_ops), out, err);
     belay_hook_free(last);
     bly_free(hooks);
     return code;
@@ -123,12 +115,13 @@ belay_code belay_evaluate_once(belay_graph *graph, const belay_evaluate_once_opt
                                belay_tensor **out_final_values, belay_error *err) {
     belay_evaluate_once_options options;
     BLY_LOCAL_ERROR(mine);
-    if (!graph && belay_error_code(err) != BELAY_OK)
-        return belay_error_code(err);
     belay_code code =
         bly_options_read(&options, sizeof options, given, "belay_evaluate_once_options", &mine);
-    for (size_t i = 0; code == BELAY_OK && out_final_values && i < count_of(options.final_ops); i++)
+    for (size_t i = 0;
+         code == BELAY_OK && out_final_values && i < bly_count_names(options.final_ops); i++)
         out_final_values[i] = NULL;
+    if (!graph && belay_error_code(err) != BELAY_OK)
+        return belay_error_code(err);
     if (code == BELAY_OK)
         code = evaluate(graph, &options, out_final_values, &mine);
     if (code != BELAY_OK)

@@ -101,10 +101,31 @@ static void test_evaluation__of_final_ops_alone(void **state) {
     trainee_free(&t);
 }
 
+/* ER-28: what is wrong is told, and outputs are NULL. */
+static void test_evaluation__checks_its_options(void **state) {
+    belay_evaluate_once_options options = BELAY_EVALUATE_ONCE_OPTIONS_INIT;
+    (void)state;
+    belay_graph *graph = load("plain_saver.meta");
+    belay_tensor *anything = scalar(1), *value = anything;
+    options.final_ops = (const char *[]){"global_step", NULL};
+    options.hook_count = 1;
+    assert_fails(BELAY_INVALID_ARGUMENT, "hook number 0 is NULL",
+                 belay_evaluate_once(graph, &options, &value, err));
+    assert_null(value);
+    value = anything;
+    bly_fail(err, BELAY_NOT_FOUND, "no graph");
+    assert_int_equal(belay_evaluate_once(NULL, &options, &value, err), BELAY_NOT_FOUND);
+    assert_null(value);
+    belay_error_clear(err);
+    belay_tensor_free(anything);
+    belay_graph_free(graph);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_evaluation__of_final_ops_alone),
         cmocka_unit_test(test_evaluation__of_a_checkpoint_by_its_name),
+        cmocka_unit_test(test_evaluation__checks_its_options),
     };
     return cmocka_run_group_tests(tests, session_run_set_up, session_run_tear_down);
 }
