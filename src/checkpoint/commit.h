@@ -28,11 +28,11 @@ belay_code bly_commit_finish(const char *temporary, const char *directory, const
                              belay_error *err);
 
 /* Gives up: removes `temporary` with all that is in it. */
+void bly_commit_abandon(const char *temporary);
+
 /* Removes what a save left that was killed, and nothing where a save is going on. What cannot be
  * removed is left, with a warning: the next save says so. */
 void bly_commit_sweep(const char *directory);
-
-void bly_commit_abandon(const char *temporary);
 
 /* Puts a damaged checkpoint out of the way: PREFIX.* becomes PREFIX.damaged.*, index first. Nothing
  * is deleted, nor what was put there before. */

@@ -871,7 +871,7 @@ static void test_checkpoint_saver__saves_negative_steps_under_names_of_their_own
     static listener one;
     static const char text[] = MODEL;
     const char *zero = strstr(text, "value=0\n");
-    char model[sizeof text + 8];
+    char model[2 * sizeof text + 8];
     one = make_listener(f, "");
     snprintf(model, sizeof model, "%.*svalue=-2\n%s", (int)(zero - text), text,
              zero + strlen("value=0\n"));
