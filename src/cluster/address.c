@@ -110,20 +110,33 @@ static int says_something(int fd, int timeout_ms) {
     return poll(&wait, 1, timeout_ms) != 0;
 }
 
-/* `answers`, where it is not NULL: whether who listens says something. */
+/* Nothing is wrong with the other end where this process has no room for one more connection, or
+ * its name server does not answer. A host with a colon that is no address of IPv6 is gRPC's way to
+ * name others: "ipv4:10.0.0.1". */
+static int says_nothing(int wrong) {
+    return wrong == EMFILE || wrong == ENFILE || wrong == ENOMEM || wrong == ENOBUFS;
+}
+
+static int lookup_says_nothing(int result, const char *host) {
+    return result == EAI_AGAIN || result == EAI_MEMORY || result == EAI_SYSTEM ||
+           strchr(host, ':') != NULL;
+}
+
+/* 1: somebody listens; 0: nobody does; -1: there is no telling. `answers`, where it is not NULL:
+ * whether who listens says something. */
 static int look(const char *address, int timeout_ms, int *answers, bly_buf *why) {
     char host[256], port_text[16];
     int port, wrong = EINVAL;
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found = NULL;
     if (!bly_address_split(address, host, sizeof host, &port)) {
         bly_buf_puts(why, "not of the form HOST:PORT");
-        return 0;
+        return -1;
     }
     snprintf(port_text, sizeof port_text, "%d", port);
     int result = getaddrinfo(host, port_text, &hints, &found);
     if (result != 0) {
         bly_buf_puts(why, gai_strerror(result));
-        return 0;
+        return lookup_says_nothing(result, host) ? -1 : 0;
     }
     for (const struct addrinfo *one = found; one && wrong != 0; one = one->ai_next) {
         int fd = socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -140,18 +153,19 @@ static int look(const char *address, int timeout_ms, int *answers, bly_buf *why)
     if (wrong == 0)
         return 1;
     bly_buf_puts(why, strerror(wrong));
-    return 0;
+    return says_nothing(wrong) ? -1 : 0;
 }
 
 int bly_address_listens(const char *address, int timeout_ms, bly_buf *why) {
-    return look(address, timeout_ms, NULL, why);
+    return look(address, timeout_ms, NULL, why) == 1;
 }
 
 int bly_address_answers(const char *address, int timeout_ms, bly_buf *why) {
     int answers = 1;
-    if (!look(address, timeout_ms, &answers, why))
+    int found = look(address, timeout_ms, &answers, why);
+    if (found == 0)
         return 0;
-    if (answers)
+    if (answers || found < 0)
         return 1;
     bly_buf_puts(why, "the process there is stopped, or hangs");
     return -1;

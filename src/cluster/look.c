@@ -55,6 +55,9 @@ int bly_target_look(const char *target, bly_buf *why) {
         bly_buf_printf(why, "nobody listens at %s (%s)", address, bly_buf_text(&reason));
     else if (found < 0)
         bly_buf_printf(why, "%s listens, but does not answer (%s)", address, bly_buf_text(&reason));
+    else if (reason.len > 0)
+        bly_buf_printf(why, "whether %s answers cannot be seen (%s)", address,
+                       bly_buf_text(&reason));
     else if (!cluster || put_silent_tasks(cluster, why) == 0)
         bly_buf_printf(why, "%s answers; it is busy, or a task that it waits for does not answer",
                        address);

@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -1040,6 +1041,33 @@ static void test_address__is_split_as_tensorflow_does(void **state) {
     assert_null(bly_target_address(""));
 }
 
+/* BUG-16, TO-07: what belay cannot see is not gone, and no run of TensorFlow's ends for it. */
+static void test_target_look__says_what_it_cannot_see(void **state) {
+    static const char *const strange[] = {"grpc://ipv4:127.0.0.1:1", "grpc://dns:///a:1"};
+    struct rlimit limit, none;
+    bly_buf why = BLY_BUF_INIT;
+    (void)state;
+    for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) {
+        bly_buf_clear(&why);
+        assert_int_equal(bly_target_look(strange[i], &why), BLY_TARGET_ANSWERS);
+        assert_non_null(strstr(bly_buf_text(&why), " answers cannot be seen ("));
+    }
+    bly_buf_clear(&why);
+    assert_int_equal(bly_target_look("grpc://127.0.0.1:1", &why), BLY_TARGET_GONE);
+    assert_string_equal(bly_buf_text(&why), "nobody listens at 127.0.0.1:1 (Connection refused)");
+    getrlimit(RLIMIT_NOFILE, &limit);
+    none = limit;
+    none.rlim_cur = 0;
+    bly_buf_clear(&why);
+    setrlimit(RLIMIT_NOFILE, &none);
+    int found = bly_target_look("grpc://127.0.0.1:1", &why);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    assert_int_equal(found, BLY_TARGET_ANSWERS);
+    assert_string_equal(bly_buf_text(&why),
+                        "whether 127.0.0.1:1 answers cannot be seen (Too many open files)");
+    bly_buf_free(&why);
+}
+
 /* ---- memory ---- */
 
 static void test_cluster__survives_every_failing_allocation(void **state) {
@@ -1135,6 +1163,7 @@ int main(void) {
         TEST(test_contact__returns_what_tensorflow_says),
         TEST(test_contact__without_memory_fails_and_releases),
         TEST(test_address__is_split_as_tensorflow_does),
+        TEST(test_target_look__says_what_it_cannot_see),
         TEST(test_cluster__survives_every_failing_allocation),
         TEST(test_server_plan__survives_every_failing_allocation),
     };
