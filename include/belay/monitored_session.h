@@ -245,7 +245,7 @@ BELAY_API uint32_t belay_monitored_session_should_stop(belay_monitored_session *
  *
  * A run on a remote target that is under way may never end, where a server hangs: it has the grace
  * period, and five seconds at least, and then fails with BELAY_DEADLINE_EXCEEDED. What begins after
- * the stop, the last save for one, has ten minutes at least, until a run was left so.
+ * the stop, the last save for one, has ten minutes at least, until one of those was left so.
  *
  * Any thread, async-signal-safe.
  */

@@ -165,6 +165,7 @@ void bly_remote_runs_init(bly_remote_runs *runs) {
     atomic_init(&runs->known_ops, 0);
     atomic_init(&runs->longest_us, 0);
     atomic_init(&runs->left, 0);
+    atomic_init(&runs->left_last, 0);
     atomic_init(&runs->lost, 0);
 }
 
@@ -245,6 +246,7 @@ struct wait {
     int64_t stopped_us, closed_us; /* when it was seen; BLY_NEVER: not so far */
     int has_stop;                  /* one may be requested */
     int is_new;                    /* a stop that is seen now was before the call */
+    int is_last;                   /* and there was one */
     double after_stop_secs;
     int64_t deadline_us; /* BLY_NEVER: none */
     int is_cancelled;    /* what a stop is */
@@ -293,8 +295,9 @@ static void see_limits(struct wait *wait) {
         wait->stopped_us = BLY_NEVER;
     } else if (wait->stopped_us == BLY_NEVER) {
         wait->stopped_us = now;
+        wait->is_last = wait->is_new;
         wait->after_stop_secs =
-            wait->is_new && !atomic_load(&runs->left) ? limits.last_secs : limits.grace_secs;
+            wait->is_last && !atomic_load(&runs->left_last) ? limits.last_secs : limits.grace_secs;
         wait->report_us = earlier(wait->report_us, now + REPORT_STOP_US);
     }
     if (wait->closed_us == BLY_NEVER && atomic_load(&wait->session->closed))
@@ -433,6 +436,8 @@ static int wait_for(struct wait *wait, belay_error *err) {
             look(wait);
         if (judge(wait, &end) != BELAY_OK && (left = leave(wait->runner))) {
             bly_error_copy(err, &end);
+            if (wait->is_last)
+                atomic_store(&wait->session->runs.left_last, 1);
             if (is_lost(wait))
                 atomic_store(&wait->session->runs.lost, 1);
         } else if (!wait->is_quiet && bly_now_us() >= wait->report_us) {

@@ -51,8 +51,8 @@ void bly_run_call_make(const bly_runtime *rt, TF_Session *session, const bly_run
 typedef struct bly_run_limits {
     const atomic_int *stop[2]; /* either may be NULL */
     double grace_secs;         /* what a call has that is under way when a stop is requested */
-    double last_secs;          /* what one has that begins after it, until one was left; 0: none
-                                  begins any more, and the stop is CANCELLED */
+    double last_secs;          /* what one has that begins after it, until one of those was left;
+                                  0: none begins any more, and the stop is CANCELLED */
     double longest_secs;       /* of one call, a minute at least; 0 or BELAY_FOREVER: no limit */
     int64_t deadline_us;       /* of all, but each has a minute; 0: none */
     int is_reported;           /* somebody else says what is waited for */
@@ -69,6 +69,7 @@ typedef struct bly_remote_runs {
     atomic_size_t known_ops; /* how much of the graph the master has: a position in its ops */
     atomic_llong longest_us; /* of the calls that returned */
     atomic_int left;         /* a call was left to itself */
+    atomic_int left_last;    /* and it began after a stop; others may wait in a queue, say */
     atomic_int lost;         /* the master is gone: the session is of no more use */
 } bly_remote_runs;
 

@@ -947,6 +947,27 @@ static void test_stop__of_a_run_that_comes_back_late_ends_no_other(void **state)
     find_master();
 }
 
+/* BUG-18: a thread of the user's that waits in the session says nothing of the server: the last
+ * save still has its ten minutes. */
+static void test_stop__of_a_thread_that_waits_takes_no_time_from_the_last_save(void **state) {
+    struct fixture *f = *state;
+    f->target = REMOTE;
+    f->grace_secs = 10;
+    f->probe.in_create = start_to_read;
+    f->probe.reads = "dequeue";
+    bly_target_look_install(answering_look);
+    open_on(f, MODEL NOBODY_ENQUEUES);
+    ask_to_stop(f);
+    for (int i = 1; i <= 2; i++) {
+        scripted_delay_ms("train", i, 100000);
+        if (run(f) != BELAY_OK)
+            fail_msg("%d: %s", i, belay_error_message(f->err));
+        assert_int_equal(f->probe.has_read, BELAY_DEADLINE_EXCEEDED);
+    }
+    assert_int_equal(close_session(f), BELAY_OK);
+    find_master();
+}
+
 /* TO-02, SM-18, BUG-16: an op of preparing has the budget, and a minute at least. */
 static void test_prepare_session__on_a_server_that_hangs_ends_with_the_budget(void **state) {
     static const double budgets[] = {300, 5};
@@ -1221,6 +1242,7 @@ int main(void) {
         TEST(test_stop__gives_a_step_five_seconds_at_least),
         TEST(test_stop__gives_what_begins_after_it_ten_minutes),
         TEST(test_stop__of_a_run_that_comes_back_late_ends_no_other),
+        TEST(test_stop__of_a_thread_that_waits_takes_no_time_from_the_last_save),
         TEST(test_prepare_session__on_a_server_that_hangs_ends_with_the_budget),
         TEST(test_prepare_session__on_a_server_that_hangs_ends_with_a_stop),
         TEST(test_recovery__does_not_wait_for_the_old_session_to_close),
