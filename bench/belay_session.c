@@ -35,8 +35,11 @@ static void load_graph(run *r, const side_arguments *a) {
 }
 
 static void open_session(run *r, const side_arguments *a) {
+    belay_session_options session = BELAY_SESSION_OPTIONS_INIT;
     belay_training_options options = BELAY_TRAINING_OPTIONS_INIT;
 
+    session.target = a->master;
+    options.session = &session;
     options.checkpoint_dir = a->dir;
     r->session = belay_monitored_training_session_open(r->graph, &options, r->err);
     check(r, r->session != NULL, "opening the session");

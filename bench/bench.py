@@ -7,9 +7,11 @@ often as the others and in turn with them, so that a disturbance of the machine 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import select
+import socket
 import statistics
 import subprocess
 import sys
@@ -152,25 +154,62 @@ def c_session(bench, program, graph, scratch, warmup, steps):
     return [bench.path(program)] + arguments
 
 
-def step_us(program, graph, steps):
+def step_us(program, graph, steps, more=()):
     """Microseconds of a step in a C program, after a warm-up in which belay chooses how to run it."""
 
     def side(bench, scratch):
         n = steps // 5 if bench.quick else steps
-        command = c_session(bench, program, graph, scratch, 2000, n)
+        command = c_session(bench, program, graph, scratch, 2000, n) + list(more)
         return bench.run_json(command)[1]["us_per_step"]
 
     return side
 
 
-def peer_step_us(graph, steps):
+def peer_step_us(graph, steps, more=()):
     def side(bench, scratch):
         n = steps // 5 if bench.quick else steps
         command = bench.script("peer_session.py")
-        command += session_arguments(bench, graph, scratch, 500, n)
+        command += session_arguments(bench, graph, scratch, 500, n) + list(more)
         return bench.run_json(command)[1]["us_per_step"]
 
     return side
+
+
+def on_parameter_server(side_of):
+    """A side with a parameter server of its own as master; `side_of` takes the arguments that name it."""
+
+    def side(bench, scratch):
+        with parameter_server(bench) as target:
+            return side_of(["--master", target])(bench, scratch)
+
+    return side
+
+
+@contextlib.contextmanager
+def parameter_server(bench):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [os.path.join(bench.build, "belay"), "server", "--cluster", f"ps={address}"]
+    server = start(command, subprocess.DEVNULL, subprocess.DEVNULL)
+    try:
+        await_listener(server, address)
+        yield "grpc://" + address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def await_listener(server, address):
+    host, port = address.split(":")
+    deadline = time.monotonic() + SIDE_TIMEOUT_SECS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection((host, int(port))).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    raise SideFailed("belay server does not listen")
 
 
 def events_per_second(command_of, count):
@@ -295,6 +334,12 @@ CASES = {
             events_per_second(lambda bench: (bench.script("peer_events.py"), []), 100_000),
             "write of the same bytes",
             events_per_second(lambda bench: ([bench.path("belay_events")], ["--write"]), 1_000_000),
+        ),
+        Case(
+            "step_ps", "us", "lower",
+            on_parameter_server(lambda master: step_us("belay_session", "tiny", 10_000, master)),
+            MONITORED, on_parameter_server(lambda master: peer_step_us("tiny", 5_000, master)),
+            RAW, on_parameter_server(lambda master: step_us("raw_session", "tiny", 10_000, master)),
         ),
     )
 }

@@ -1,6 +1,6 @@
 """The peer of belay's session benchmarks: Python's MonitoredTrainingSession with its default hooks.
 
-    peer_session.py GRAPH.meta --dir RUN --target OP --fetch TENSOR [--x TENSOR --y TENSOR --data FOLDER]
+    peer_session.py GRAPH.meta --dir RUN [--master TARGET] --target OP --fetch TENSOR [--x TENSOR --y TENSOR --data FOLDER]
                     --warmup N --steps N
 
 Prints {"first_step_at": seconds of the monotonic clock, "us_per_step": of the steps after the warm-up}.
@@ -22,6 +22,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("graph")
     parser.add_argument("--dir", required=True)
+    parser.add_argument("--master", default="")
     parser.add_argument("--target", required=True)
     parser.add_argument("--fetch", required=True)
     parser.add_argument("--x")
@@ -57,7 +58,9 @@ def main():
     fetches = [target, graph.get_tensor_by_name(arguments.fetch)]
     if batches[0] is not None:
         batches = [{graph.get_tensor_by_name(k): v for k, v in b.items()} for b in batches]
-    with tf1.train.MonitoredTrainingSession(checkpoint_dir=arguments.dir) as session:
+    with tf1.train.MonitoredTrainingSession(
+        master=arguments.master, checkpoint_dir=arguments.dir
+    ) as session:
         first_step_at = None
         for i in range(arguments.warmup):
             session.run(fetches, batches[i % len(batches)])

@@ -1,6 +1,6 @@
 /*
  * The limit of belay's session benchmarks: TensorFlow's C API and nothing else. GRAPH is a GraphDef
- * file or a SavedModel folder. Steps run in the calling thread.
+ * file or a SavedModel folder. Steps run in the calling thread, or on another master.
  */
 #include "side.h"
 
@@ -66,6 +66,8 @@ static void open_session(raw *r, const side_arguments *a) {
     TF_SessionOptions *options = TF_NewSessionOptions();
     struct stat info;
 
+    if (a->master)
+        TF_SetTarget(options, a->master);
     if (stat(a->graph, &info) == 0 && S_ISDIR(info.st_mode)) {
         r->session = TF_LoadSessionFromSavedModel(options, NULL, a->graph, tags, 1, r->graph, NULL,
                                                   r->status);

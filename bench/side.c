@@ -15,8 +15,9 @@ static const char **text_option(side_arguments *a, const char *name) {
         const char *name;
         const char **value;
     } options[] = {
-        {"--dir", &a->dir}, {"--init", &a->init}, {"--target", &a->target}, {"--fetch", &a->fetch},
-        {"--x", &a->x},     {"--y", &a->y},       {"--data", &a->data},
+        {"--dir", &a->dir},       {"--master", &a->master}, {"--init", &a->init},
+        {"--target", &a->target}, {"--fetch", &a->fetch},   {"--x", &a->x},
+        {"--y", &a->y},           {"--data", &a->data},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         if (strcmp(name, options[i].name) == 0)

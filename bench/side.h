@@ -1,7 +1,7 @@
 /*
  * What the C sides of a benchmark share: arguments, batches, clock, result.
  *
- *     SIDE GRAPH [--dir RUN] [--init OP] [--target OP] --fetch TENSOR
+ *     SIDE GRAPH [--dir RUN] [--master TARGET] [--init OP] [--target OP] --fetch TENSOR
  *          [--x TENSOR --y TENSOR --data FOLDER] --warmup N --steps N
  */
 #ifndef BENCH_SIDE_H
@@ -17,6 +17,7 @@
 typedef struct side_arguments {
     const char *graph;
     const char *dir;    /* run folder; NULL: none */
+    const char *master; /* target of the session; NULL: this process */
     const char *init;   /* op that initialises; NULL: the graph needs none */
     const char *target; /* op of a training step; NULL: fetching does it */
     const char *fetch;
