@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "checkpoint/manifest.h"
 #include "wire/checkpoint.pb-c.h"
 #include "wire/text.h"
 #include "wire/unpack.h"
@@ -366,7 +367,17 @@ int64_t bly_checkpoint_split(const char *prefix, size_t *out_len) {
 
 int64_t bly_checkpoint_step_of(const char *prefix) {
     size_t ignored;
-    return bly_checkpoint_split(prefix, &ignored);
+    int64_t step = bly_checkpoint_split(prefix, &ignored);
+    bly_manifest manifest = BLY_MANIFEST_INIT;
+    BLY_LOCAL_ERROR(unused);
+    int found = 0;
+    /* "best--5" is step -5 of "best", or step 5 of "best-": whoever saved it knows. */
+    if (step < 0 && step != BELAY_NO_STEP &&
+        bly_manifest_read(prefix, &manifest, &found, &unused) == BELAY_OK && found &&
+        manifest.step == -step)
+        step = -step;
+    bly_manifest_free(&manifest);
+    return step;
 }
 
 /* The "-00000-of-00002", or "-?????-of-00002", at the end of a shard's name. */

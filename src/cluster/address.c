@@ -117,13 +117,19 @@ static int says_nothing(int wrong) {
     return wrong == EMFILE || wrong == ENFILE || wrong == ENOMEM || wrong == ENOBUFS;
 }
 
+/* A machine refuses at once where nobody listens; that nothing comes back may be the network's. */
+static int is_out_of_reach(int wrong) {
+    return wrong == ETIMEDOUT || wrong == EHOSTUNREACH || wrong == ENETUNREACH ||
+           wrong == ENETDOWN || wrong == EHOSTDOWN;
+}
+
 static int lookup_says_nothing(int result, const char *host) {
     return result == EAI_AGAIN || result == EAI_MEMORY || result == EAI_SYSTEM ||
            strchr(host, ':') != NULL;
 }
 
 /* 1: somebody listens; 0: nobody does; -1: there is no telling. `answers`, where it is not NULL:
- * whether who listens says something. */
+ * whether who listens says something, or else the machine that nobody does. */
 static int look(const char *address, int timeout_ms, int *answers, bly_buf *why) {
     char host[256], port_text[16];
     int port, wrong = EINVAL;
@@ -153,6 +159,8 @@ static int look(const char *address, int timeout_ms, int *answers, bly_buf *why)
     if (wrong == 0)
         return 1;
     bly_buf_puts(why, strerror(wrong));
+    if (answers)
+        *answers = !is_out_of_reach(wrong);
     return says_nothing(wrong) ? -1 : 0;
 }
 
@@ -164,7 +172,7 @@ int bly_address_answers(const char *address, int timeout_ms, bly_buf *why) {
     int answers = 1;
     int found = look(address, timeout_ms, &answers, why);
     if (found == 0)
-        return 0;
+        return answers ? 0 : -2;
     if (answers || found < 0)
         return 1;
     bly_buf_puts(why, "the process there is stopped, or hangs");

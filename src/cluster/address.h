@@ -25,8 +25,9 @@ belay_code bly_port_check(int port, belay_error *err);
 int bly_address_listens(const char *address, int timeout_ms, bly_buf *why);
 
 /* The same of a server of gRPC, which says its settings to whoever connects. -1: somebody listens,
- * and says nothing for `timeout_ms`: the process is stopped, or hangs. 1 with a reason in `why`:
- * there is no telling; not for want of an answer, but of a look. */
+ * and says nothing for `timeout_ms`: the process is stopped, or hangs. -2: the machine is not
+ * reached. 1 with a reason in `why`: there is no telling; not for want of an answer, but of a look.
+ */
 int bly_address_answers(const char *address, int timeout_ms, bly_buf *why);
 
 #endif

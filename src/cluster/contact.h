@@ -43,7 +43,8 @@ belay_code bly_contact_make(const bly_contact *contact, belay_error *err);
 /* What a look at a target finds. */
 #define BLY_TARGET_ANSWERS 0 /* or nothing is known of it: then `why` stays empty */
 #define BLY_TARGET_GONE    1 /* "nobody listens at host:2222 (Connection refused)" */
-#define BLY_TARGET_SILENT  2 /* somebody listens there, but the process is stopped, or hangs */
+#define BLY_TARGET_SILENT                                                                          \
+    2 /* the process there is stopped or hangs, or its machine is not reached */
 
 /* Looks at a target from outside, with the reason why a call there may not return in `why`. Blocks
  * for some seconds, and longer where names are looked up slowly. */

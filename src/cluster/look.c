@@ -53,6 +53,8 @@ int bly_target_look(const char *target, bly_buf *why) {
     int found = bly_address_answers(address, CONNECT_MS, &reason);
     if (found == 0)
         bly_buf_printf(why, "nobody listens at %s (%s)", address, bly_buf_text(&reason));
+    else if (found == -2)
+        bly_buf_printf(why, "%s is not reached (%s)", address, bly_buf_text(&reason));
     else if (found < 0)
         bly_buf_printf(why, "%s listens, but does not answer (%s)", address, bly_buf_text(&reason));
     else if (reason.len > 0)

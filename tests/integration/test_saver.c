@@ -50,11 +50,15 @@ static void prepare_now(struct prepared *p) {
     *p = prepare(p->graph, NULL);
 }
 
-static const char *save(struct saving *s, const char *folder, int64_t step) {
+static const char *save_as(struct saving *s, const char *folder, const char *name, int64_t step) {
     const char *prefix = NULL;
-    assert_ok(belay_saver_save(s->saver, s->session, in_folder(folder, "model.ckpt"), step, NULL,
-                               &prefix, err));
+    assert_ok(
+        belay_saver_save(s->saver, s->session, in_folder(folder, name), step, NULL, &prefix, err));
     return prefix;
+}
+
+static const char *save(struct saving *s, const char *folder, int64_t step) {
+    return save_as(s, folder, "model.ckpt", step);
 }
 
 /* ---- what a save leaves ---- */
@@ -827,6 +831,27 @@ static void test_saver_save__takes_a_negative_step(void **state) {
     stop(&s);
 }
 
+/* CK-06: "best--5" is step 5 of "best-" where it was saved as that. */
+static void test_saver_save__takes_a_name_that_ends_in_a_dash(void **state) {
+    (void)state;
+    const char *folder = work_folder("dash");
+    struct saving s = start_with("tiny_final.meta", NULL);
+    save_as(&s, folder, "best-", 5);
+    save_as(&s, folder, "best-", 10);
+    assert_int_equal(unlink(in_folder(folder, "checkpoint")), 0);
+    char *latest = belay_latest_checkpoint(folder, err);
+    assert_non_null(latest);
+    assert_string_equal(latest, in_folder(folder, "best--10"));
+    belay_checkpoint_path_free(latest);
+    belay_checkpoint_list *list = belay_checkpoint_list_load(folder, err);
+    assert_made(list);
+    assert_int_equal(belay_checkpoint_list_count(list), 2);
+    assert_int_equal(belay_checkpoint_list_at(list, 0)->step, 5);
+    assert_int_equal(belay_checkpoint_list_at(list, 1)->step, 10);
+    belay_checkpoint_list_free(list);
+    stop(&s);
+}
+
 /* SV-02, SV-14: a saver over some variables, under other names; with what it lacks unchanged. */
 static void test_saver_new__covers_the_variables_that_are_listed(void **state) {
     (void)state;
@@ -1047,6 +1072,7 @@ int main(void) {
         cmocka_unit_test(test_saver_save__without_shards_writes_what_restores),
         cmocka_unit_test(test_saver_save__names_checkpoints_as_asked),
         cmocka_unit_test(test_saver_save__takes_a_negative_step),
+        cmocka_unit_test(test_saver_save__takes_a_name_that_ends_in_a_dash),
         cmocka_unit_test(test_saver_new__covers_the_variables_that_are_listed),
         cmocka_unit_test(test_saver_new__restores_listed_variables_of_other_graphs),
         cmocka_unit_test(test_saver_new__refuses_lists_that_make_no_sense),

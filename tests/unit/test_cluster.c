@@ -19,6 +19,7 @@
 #include <belay/session.h>
 
 #include <math.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,6 +28,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -1041,6 +1044,34 @@ static void test_address__is_split_as_tensorflow_does(void **state) {
     assert_null(bly_target_address(""));
 }
 
+/* BUG-16: nobody refuses, so it may be the network, and a session has a minute instead of five
+ * seconds. Linux drops whoever knocks where as many wait as may. */
+static void
+test_target_look__tells_a_network_that_is_down_from_a_server_that_is_gone(void **state) {
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof at;
+    int waiting[4], fd = socket(AF_INET, SOCK_STREAM, 0);
+    char target[64], expected[128];
+    bly_buf why = BLY_BUF_INIT;
+    assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+    for (size_t i = 0; i < 4; i++) {
+        waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        connect(waiting[i], (const struct sockaddr *)&at, sizeof at);
+    }
+    snprintf(target, sizeof target, "grpc://127.0.0.1:%d", ntohs(at.sin_port));
+    snprintf(expected, sizeof expected, "127.0.0.1:%d is not reached (Connection timed out)",
+             ntohs(at.sin_port));
+    assert_int_equal(bly_target_look(target, &why), BLY_TARGET_SILENT);
+    assert_string_equal(bly_buf_text(&why), expected);
+    bly_buf_free(&why);
+    for (size_t i = 0; i < 4; i++)
+        close(waiting[i]);
+    close(fd);
+}
+
 /* BUG-16, TO-07: what belay cannot see is not gone, and no run of TensorFlow's ends for it. */
 static void test_target_look__says_what_it_cannot_see(void **state) {
     static const char *const strange[] = {"grpc://ipv4:127.0.0.1:1", "grpc://dns:///a:1"};
@@ -1163,6 +1194,7 @@ int main(void) {
         TEST(test_contact__returns_what_tensorflow_says),
         TEST(test_contact__without_memory_fails_and_releases),
         TEST(test_address__is_split_as_tensorflow_does),
+        TEST(test_target_look__tells_a_network_that_is_down_from_a_server_that_is_gone),
         TEST(test_target_look__says_what_it_cannot_see),
         TEST(test_cluster__survives_every_failing_allocation),
         TEST(test_server_plan__survives_every_failing_allocation),
