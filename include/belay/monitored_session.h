@@ -159,11 +159,13 @@ typedef struct belay_singular_monitored_session_options {
     const char *checkpoint_dir;                /**< Copied; NULL: nothing is restored. */
     double stop_grace_period_secs;             /**< 0: 120; BELAY_AT_ONCE; BELAY_FOREVER. */
     const char *checkpoint_filename_with_path; /**< Restore exactly this one. Copied. */
+    belay_threads threads;                     /**< BELAY_THREADS_*. */
+    uint32_t reserved;                         /**< Must be 0. */
 } belay_singular_monitored_session_options;
 
 /** Initialiser with every field at its default. */
 #define BELAY_SINGULAR_MONITORED_SESSION_OPTIONS_INIT                                              \
-    { sizeof(belay_singular_monitored_session_options), NULL, 0, NULL, NULL, NULL, 0, NULL }
+    { sizeof(belay_singular_monitored_session_options), NULL, 0, NULL, NULL, NULL, 0, NULL, 0, 0 }
 
 /** Opens a monitored session that never recovers: ABORTED and UNAVAILABLE reach the caller (MS-22).
  */

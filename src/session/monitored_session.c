@@ -9,14 +9,13 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 _Static_assert(sizeof(belay_monitored_session_options) ==
                    offsetof(belay_monitored_session_options, no_recovery) + sizeof(uint32_t),
                "no tail padding");
 _Static_assert(sizeof(belay_singular_monitored_session_options) ==
-                   offsetof(belay_singular_monitored_session_options,
-                            checkpoint_filename_with_path) +
-                       sizeof(char *),
+                   offsetof(belay_singular_monitored_session_options, reserved) + sizeof(uint32_t),
                "no tail padding");
 
 #define GRACE_SECS  120.0
@@ -128,6 +127,11 @@ belay_monitored_session *belay_singular_monitored_session_open(
     if (bly_options_read(&options, sizeof options, given,
                          "belay_singular_monitored_session_options", err) != BELAY_OK)
         return NULL;
+    if (options.reserved != 0) {
+        bly_fail(err, BELAY_INVALID_ARGUMENT,
+                 "belay_singular_monitored_session_options: reserved is not 0");
+        return NULL;
+    }
     chief.scaffold = options.scaffold;
     chief.session = options.session;
     chief.checkpoint_dir = options.checkpoint_dir;
@@ -138,6 +142,7 @@ belay_monitored_session *belay_singular_monitored_session_open(
     monitored.hooks = options.hooks;
     monitored.hook_count = options.hook_count;
     monitored.stop_grace_period_secs = options.stop_grace_period_secs;
+    monitored.threads = options.threads;
     monitored.no_recovery = 1;
     belay_monitored_session *session = belay_monitored_session_open(graph, &monitored, err);
     belay_session_creator_free(monitored.creator);
@@ -462,9 +467,21 @@ belay_code belay_step_context_request_stop(belay_step_context *context, belay_er
     return say_stopped(err);
 }
 
+/* A function or a scope's body ends with `own`. What ended a recovery for good is the session's
+ * error all the same, and comes first (BUG-79): should_stop may have told nobody of it. */
+static belay_code end_with(belay_monitored_session *session, const belay_error *own) {
+    belay_error *failure = &session->failure;
+    int lasts = !session->is_open && failure->code != BELAY_OK && !bly_is_preemption(failure->code);
+    if (!lasts)
+        bly_error_copy(failure, own);
+    else if (!bly_is_clean_end(own->code) && strcmp(own->message, failure->message) != 0)
+        bly_error_chain(failure, own);
+    return failure->code;
+}
+
 static belay_code call_step_fn(belay_monitored_session *session, void *self, belay_error *err) {
     belay_step_context *context = self;
-    (void)session;
+    (void)err;                   /* it is the session's own */
     context->stop_requested = 0; /* it begins anew (SF-08) */
     BLY_LOCAL_ERROR(mine);
     belay_code code = context->function(context->self, context, &mine);
@@ -473,8 +490,7 @@ static belay_code call_step_fn(belay_monitored_session *session, void *self, bel
     if (code == BELAY_OK)
         return code;
     bly_fail_callback(&mine, code, "the step function");
-    bly_error_copy(err, &mine);
-    return code;
+    return end_with(session, &mine);
 }
 
 belay_code belay_monitored_session_run_step_fn(belay_monitored_session *session,
@@ -522,6 +538,6 @@ belay_code belay_monitored_session_with(belay_monitored_session *session, belay_
     if (code == BELAY_OK)
         forget_failure(session);
     else
-        bly_error_copy(&session->failure, &mine);
+        end_with(session, &mine);
     return belay_monitored_session_close(session, err);
 }

@@ -194,7 +194,13 @@ def init(original, self, *args, **kwargs):
 def run_step_fn(original, self, step_fn):
     def function(step_context):
         self.failure = None
-        result = step_fn(step_context)
+        try:
+            result = step_fn(step_context)
+        except BaseException:
+            first = lasting_failure(self)
+            if first and not isinstance(first, PREEMPTION):
+                raise first
+            raise
         if getattr(step_context, "has_asked", False) and differs("SD-16"):  # and the function went on
             step_context.request_stop()
         return result

@@ -54,12 +54,13 @@ static int names(const asked *run, const char *op) {
     return 0;
 }
 
-/* The fault that this run meets; code BELAY_OK: none. */
+/* The fault that this run meets first, of those before it or else after it; code BELAY_OK: none. */
 static fault met(const asked *run) {
     fault found = {.code = BELAY_OK};
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < fault_count; i++)
-        if (names(run, faults[i].op) && is_hit(&faults[i]) && found.code == BELAY_OK)
+        if (names(run, faults[i].op) && is_hit(&faults[i]) &&
+            (found.code == BELAY_OK || (found.after && !faults[i].after)))
             found = faults[i];
     pthread_mutex_unlock(&lock);
     return found;

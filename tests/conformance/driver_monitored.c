@@ -7,6 +7,18 @@
 
 /* ---- opening ---- */
 
+/* A hook that tells with which options a run was made tells what belay tunes, too: not where they
+ * are compared with Python's (design, section 6). */
+static belay_threads threads_of(const call *c) {
+    size_t i;
+    const json_t *hook;
+    json_array_foreach(json_object_get(c->all, "hooks"), i, hook) {
+        if (json_object_get(hook, "tells"))
+            return BELAY_THREADS_POOL;
+    }
+    return BELAY_THREADS_AUTO;
+}
+
 static belay_monitored_session *open_with(call *c, belay_graph *graph,
                                           belay_session_creator *creator, hook_set *hooks) {
     belay_monitored_session_options options = BELAY_MONITORED_SESSION_OPTIONS_INIT;
@@ -14,6 +26,7 @@ static belay_monitored_session *open_with(call *c, belay_graph *graph,
     options.creator = creator;
     options.hooks = hooks->of;
     options.hook_count = hooks->count;
+    options.threads = threads_of(c);
     belay_monitored_session *made =
         creator ? belay_monitored_session_open(graph, &options, c->err) : NULL;
     belay_session_creator_free(creator);
@@ -45,6 +58,7 @@ static belay_monitored_session *open_singular(call *c, belay_graph *graph, belay
         BELAY_SINGULAR_MONITORED_SESSION_OPTIONS_INIT;
     options.hooks = hooks->of;
     options.hook_count = hooks->count;
+    options.threads = threads_of(c);
     options.scaffold = scaffold;
     options.session = session;
     options.checkpoint_dir = text_in(c->all, "checkpoint_dir", NULL);
@@ -69,6 +83,7 @@ static belay_monitored_session *open_training(call *c, belay_graph *graph, belay
     options.scaffold = scaffold;
     options.hooks = hooks->of;
     options.hook_count = hooks->count;
+    options.threads = threads_of(c);
     options.save_checkpoint_secs = frequency(c->all, "save_checkpoint_secs");
     options.save_checkpoint_steps = (int64_t)frequency(c->all, "save_checkpoint_steps");
     options.save_summaries_secs = frequency(c->all, "save_summaries_secs");

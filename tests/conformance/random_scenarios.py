@@ -12,6 +12,7 @@ CODES = (
     "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION UNIMPLEMENTED INTERNAL DATA_LOSS UNAUTHENTICATED NAN_LOSS"
 ).split()
+PREEMPTION = ("ABORTED", "UNAVAILABLE")
 GRAPHS = ["loop"] * 5 + ["loop_ref"] * 3 + ["loop_input"] * 3 + ["loop_queue"] * 3 + ["loop_no_step"]
 FETCHES = ["sum:0", "loss:0", "after:0", "w_after:0", "x:0"]
 NO_SAVES = {"save_checkpoint_secs": None, "log_step_count_steps": None, "save_summaries_steps": None,
@@ -48,7 +49,7 @@ class Maker:
 
     def code(self, of_tensorflow=False):
         if self.maybe(0.5):
-            return self.one_of(["ABORTED", "UNAVAILABLE"])
+            return self.one_of(PREEMPTION)
         if of_tensorflow:
             return self.one_of(CODES[:-1] + ["OUT_OF_RANGE"])
         return self.one_of(["OUT_OF_RANGE", "STOPPED"]) if self.maybe(0.3) else self.one_of(CODES)
@@ -274,7 +275,7 @@ class Maker:
         if choice == "should_stop":
             return [{"should_stop": "t"}]
         if choice == "helper" and not self.has_queue:
-            return self.helper(time=time)
+            return self.helper(time=time) if depth == 0 else lasting(self.helper(time=time))
         return [{"run": self.targets(), "on": "i", **self.request()}]
 
     def body(self, calls, times, probability):
@@ -285,6 +286,13 @@ class Maker:
         if self.maybe(0.35):
             calls.insert(self.chance.randint(0, len(calls)), {"fail": self.code(), "time": self.one_of(times)})
         return calls
+
+
+def lasting(calls):
+    """For a function within one that starts anew: what is reported there each time must not start it each time."""
+    for call in calls:
+        call.update({key: "INTERNAL" for key in ("code", "report") if call.get(key) in PREEMPTION})
+    return calls
 
 
 def scenario(seed):

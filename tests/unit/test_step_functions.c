@@ -371,6 +371,25 @@ static void test_step_fn__keeps_what_should_stop_cannot_tell(void **state) {
     assert_int_equal(hook.ends, 0);
 }
 
+/* BUG-79, MS-43: an error of the function itself comes after what ended the recovery, and is none
+ * to recover from. */
+static void test_step_fn__does_not_hide_what_ended_the_recovery(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    script s = {.f = f, .asks = 1, .fails = {BELAY_UNAVAILABLE}};
+    use_model(f, &hook);
+    lose_for_good(f);
+    assert_int_equal(run_fn(&s), BELAY_PERMISSION_DENIED);
+    assert_non_null(strstr(belay_error_message(f->err), "not any more"));
+    assert_int_equal(belay_error_chained_count(f->err), 1);
+    assert_string_equal(belay_error_chained_message(f->err, 0), "the function says no");
+    assert_int_equal(s.calls, 1);
+    belay_monitored_session *session = f->session;
+    f->session = NULL;
+    assert_int_equal(belay_monitored_session_close(session, f->err), BELAY_PERMISSION_DENIED);
+    assert_int_equal(hook.ends, 0);
+}
+
 static void test_step_fn__checks_what_it_is_given(void **state) {
     fixture *f = *state;
     counter hook = {0};
@@ -625,6 +644,19 @@ static void test_with__keeps_what_should_stop_cannot_tell(void **state) {
     assert_int_equal(hook.ends, 0);
 }
 
+/* BUG-79, MS-11: nor does an error that leaves the body hide it. */
+static void test_with__does_not_hide_what_ended_the_recovery(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    body b = {.f = f, .asks = 1, .fails = BELAY_ABORTED};
+    use_model(f, &hook);
+    lose_for_good(f);
+    assert_int_equal(with(f, &b), BELAY_PERMISSION_DENIED);
+    assert_int_equal(belay_error_chained_count(f->err), 1);
+    assert_string_equal(belay_error_chained_message(f->err, 0), "the body says no");
+    assert_int_equal(hook.ends, 0);
+}
+
 /* MS-10, ER-26: it is the scope that closes. */
 static void test_with__is_not_closed_from_inside(void **state) {
     fixture *f = *state;
@@ -810,6 +842,7 @@ int main(void) {
         TEST_WAITING(test_step_fn__follows_a_nested_run_that_recovers),
         TEST_WAITING(test_step_fn__makes_the_session_that_is_missing),
         TEST_WAITING(test_step_fn__keeps_what_should_stop_cannot_tell),
+        TEST_WAITING(test_step_fn__does_not_hide_what_ended_the_recovery),
         TEST_WAITING(test_step_fn__checks_what_it_is_given),
         TEST_WAITING(test_hook__cannot_run_or_close_its_session),
         TEST_WAITING(test_step_fn__cannot_close_its_session),
@@ -823,6 +856,7 @@ int main(void) {
         TEST_WAITING(test_with__ends_as_the_body_does),
         TEST_WAITING(test_with__does_not_ask_what_happened_inside),
         TEST_WAITING(test_with__keeps_what_should_stop_cannot_tell),
+        TEST_WAITING(test_with__does_not_hide_what_ended_the_recovery),
         TEST_WAITING(test_with__is_not_closed_from_inside),
         TEST(test_with__is_not_nested__BUG_09),
         TEST_WAITING(test_with__passes_an_earlier_error_on),
