@@ -145,23 +145,42 @@ static int find_handles(struct search *s) {
     return fine;
 }
 
-static int ends_deadness(const belay_graph *graph, const TF_Operation *op) {
+static int leads_outside(const belay_graph *graph, const TF_Operation *op) {
     return bly_op_is(graph, op, "Merge") || bly_op_is(graph, op, "RefMerge") ||
            bly_op_is(graph, op, "Exit") || bly_op_is(graph, op, "RefExit");
 }
 
-/* 1 where a writer may not be executed although the run asks for it: it hangs on one side of a
- * Switch. */
-static belay_code may_be_dead(const struct search *s, TF_Operation *writer, int *out,
-                              belay_error *err) {
+static int is_loops_merge(const belay_graph *graph, TF_Operation *op) {
+    const bly_runtime *rt = graph->rt;
+    int inputs = bly_op_is(graph, op, "Merge") || bly_op_is(graph, op, "RefMerge")
+                     ? rt->OperationNumInputs(op)
+                     : 0;
+    for (int i = 0; i < inputs; i++) {
+        TF_Operation *from = rt->OperationInput((TF_Input){op, i}).oper;
+        if (bly_op_is(graph, from, "NextIteration") || bly_op_is(graph, from, "RefNextIteration"))
+            return 1;
+    }
+    return 0;
+}
+
+/* What no op outside may come after: one side of a Switch, which may not be executed, or a loop
+ * without functions, which may be executed often. */
+static int leads_inside(const belay_graph *graph, TF_Operation *op) {
+    static const char *const types[] = {"Switch", "RefSwitch", "_SwitchN", "Enter", "RefEnter"};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (bly_op_is(graph, op, types[i]))
+            return 1;
+    return is_loops_merge(graph, op);
+}
+
+static belay_code is_inside(const struct search *s, TF_Operation *writer, int *out,
+                            belay_error *err) {
     bly_op_set needs = BLY_OP_SET_INIT;
     belay_code code =
-        bly_graph_walk_back(s->graph, &writer, 1, NULL, 0, ends_deadness, &needs, err);
+        bly_graph_walk_back(s->graph, &writer, 1, NULL, 0, leads_outside, &needs, err);
     *out = 0;
     for (size_t i = 0; i < needs.capacity && !*out; i++)
-        *out = needs.slots[i] && (bly_op_is(s->graph, needs.slots[i], "Switch") ||
-                                  bly_op_is(s->graph, needs.slots[i], "RefSwitch") ||
-                                  bly_op_is(s->graph, needs.slots[i], "_SwitchN"));
+        *out = needs.slots[i] && leads_inside(s->graph, needs.slots[i]);
     bly_op_set_free(&needs);
     return code;
 }
@@ -187,10 +206,10 @@ static belay_code find_writers(struct search *s, belay_error *err) {
         return bly_fail_memory(err);
     belay_code code = BELAY_OK;
     for (size_t i = 0; i < s->writers.capacity && s->is_proved && code == BELAY_OK; i++) {
-        int dead = 0;
+        int inside = 0;
         if (s->writers.slots[i])
-            code = may_be_dead(s, s->writers.slots[i], &dead, err);
-        s->is_proved &= !dead;
+            code = is_inside(s, s->writers.slots[i], &inside, err);
+        s->is_proved &= !inside;
     }
     return code;
 }

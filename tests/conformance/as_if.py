@@ -172,6 +172,12 @@ def lasting_failure(session):
     return failure_of(session) if is_half_made(session) and failure_of(session) and differs("BUG-79") else None
 
 
+def first_failure(session):
+    """That, where it comes before what a function or a body then fails with."""
+    lasting = lasting_failure(session)
+    return None if isinstance(lasting, PREEMPTION + CLEAN) else lasting
+
+
 def is_half_made(session):
     """A recovery failed for good: there is a recoverable session, and nothing in it."""
     stack = session._sess
@@ -197,8 +203,7 @@ def run_step_fn(original, self, step_fn):
         try:
             result = step_fn(step_context)
         except BaseException:
-            first = lasting_failure(self)
-            if first and not isinstance(first, PREEMPTION):
+            if first := first_failure(self):
                 raise first
             raise
         if getattr(step_context, "has_asked", False) and differs("SD-16"):  # and the function went on

@@ -131,7 +131,8 @@ def scope(w, name, call):
         w.body(call["calls"], 1, "scope")
     except BaseException:
         failure = sys.exc_info()
-    if failure[1] is None and (lasting := as_if.lasting_failure(session)) is not None:
+    lasting = as_if.lasting_failure(session) if failure[1] is None else as_if.first_failure(session)
+    if lasting is not None:
         failure = type(lasting), lasting, None
     w.failures.pop(name, None)
     w.objects["monitored", name] = None

@@ -277,6 +277,22 @@ def while_loop(path):
         tf1.enable_control_flow_v2()
 
 
+@graph("while_queue.meta", "bare; no feeds; a TF1 while loop whose condition takes numbers from a queue, until it is 2")
+def while_queue(path):
+    tf1.disable_control_flow_v2()
+    try:
+        global_step()
+        marker()
+        queue = tf1.FIFOQueue(100, [tf.int32], shapes=[[]], name="numbers")
+        filled = queue.enqueue_many([list(range(3)) * 20], name="fill")
+        tf1.add_to_collection(tf1.GraphKeys.LOCAL_INIT_OP, tf.group(filled, name="local_init"))
+        rounds = tf1.while_loop(lambda i: tf.not_equal(queue.dequeue(), 2), lambda i: i + 1, [0])
+        tf.identity(rounds, name="rounds")
+        export_graph(path, train_op=tf.group(rounds, name="train"))
+    finally:
+        tf1.enable_control_flow_v2()
+
+
 @graph("while_v2.meta", "the same with a functional While")
 def while_v2(path):
     export_graph(path, train_op=while_model())

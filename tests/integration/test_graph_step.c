@@ -364,6 +364,15 @@ static void test_step_after__is_not_claimed_for_branches(void **state) {
     belay_graph_free(p.graph);
 }
 
+/* GS-07: a read outside of a loop cannot come after an op inside: TensorFlow would refuse the run.
+ */
+static void test_step_after__is_not_claimed_for_loops(void **state) {
+    (void)state;
+    belay_graph *graph = load("while_queue.meta");
+    assert_null(step_after(graph, NULL, "train").oper);
+    belay_graph_free(graph);
+}
+
 /* Two ops of one shared name are one variable. */
 static void test_step_after__sees_a_second_handle(void **state) {
     (void)state;
@@ -412,6 +421,7 @@ int main(void) {
         cmocka_unit_test(test_step_after__of_a_run_that_writes_nothing_is_the_plain_read),
         cmocka_unit_test(test_step_after__holds_for_the_step_that_belay_adds),
         cmocka_unit_test(test_step_after__is_not_claimed_for_branches),
+        cmocka_unit_test(test_step_after__is_not_claimed_for_loops),
         cmocka_unit_test(test_step_after__sees_a_second_handle),
         cmocka_unit_test(test_step_after__is_not_claimed_for_functions),
     };

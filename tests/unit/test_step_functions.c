@@ -166,11 +166,15 @@ static void use_singular(fixture *f, counter *c) {
 }
 
 /* A helper thread reports that a task went away; no new session can be made. */
-static void lose_for_good(fixture *f) {
+static void lose_with(fixture *f, belay_code code) {
     BLY_LOCAL_ERROR(gone);
     belay_error_set(&gone, BELAY_UNAVAILABLE, "gone");
     belay_coordinator_request_stop(belay_monitored_session_coordinator(f->session), &gone);
-    scripted_fail("TF_NewSession", 0, BELAY_PERMISSION_DENIED, "not any more");
+    scripted_fail("TF_NewSession", 0, code, "not any more");
+}
+
+static void lose_for_good(fixture *f) {
+    lose_with(f, BELAY_PERMISSION_DENIED);
 }
 
 /* ---- running ---- */
@@ -388,6 +392,19 @@ static void test_step_fn__does_not_hide_what_ended_the_recovery(void **state) {
     f->session = NULL;
     assert_int_equal(belay_monitored_session_close(session, f->err), BELAY_PERMISSION_DENIED);
     assert_int_equal(hook.ends, 0);
+}
+
+/* BUG-79, ST-08: a recovery that met the end of the input is no failure, and hides none. */
+static void test_step_fn__fails_by_itself_after_a_clean_end(void **state) {
+    fixture *f = *state;
+    counter hook = {0};
+    script s = {.f = f, .asks = 1, .fails = {BELAY_DATA_LOSS}};
+    use_model(f, &hook);
+    lose_with(f, BELAY_OUT_OF_RANGE);
+    assert_int_equal(run_fn(&s), BELAY_DATA_LOSS);
+    belay_monitored_session *session = f->session;
+    f->session = NULL;
+    assert_int_equal(belay_monitored_session_close(session, f->err), BELAY_DATA_LOSS);
 }
 
 static void test_step_fn__checks_what_it_is_given(void **state) {
@@ -843,6 +860,7 @@ int main(void) {
         TEST_WAITING(test_step_fn__makes_the_session_that_is_missing),
         TEST_WAITING(test_step_fn__keeps_what_should_stop_cannot_tell),
         TEST_WAITING(test_step_fn__does_not_hide_what_ended_the_recovery),
+        TEST_WAITING(test_step_fn__fails_by_itself_after_a_clean_end),
         TEST_WAITING(test_step_fn__checks_what_it_is_given),
         TEST_WAITING(test_hook__cannot_run_or_close_its_session),
         TEST_WAITING(test_step_fn__cannot_close_its_session),
