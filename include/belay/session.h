@@ -201,7 +201,8 @@ BELAY_API void belay_device_list_free(belay_device_list *list);
 
 /**
  * Clears resource containers on a target, and closes the sessions that are attached to its master
- * (SE-13).
+ * (SE-13). Blocks until the target answers, as TensorFlow's does: where it may be gone, set
+ * operation_timeout_in_ms in the config.
  *
  * @param options    Target and config; NULL: in this process, where nothing happens.
  * @param containers Names, ending in NULL; NULL or empty: all of them.
