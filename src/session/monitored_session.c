@@ -471,7 +471,8 @@ belay_code belay_step_context_request_stop(belay_step_context *context, belay_er
  * error all the same, and comes first (BUG-79): should_stop may have told nobody of it. */
 static belay_code end_with(belay_monitored_session *session, const belay_error *own) {
     belay_error *failure = &session->failure;
-    int lasts = !session->is_open && failure->code != BELAY_OK && !bly_is_preemption(failure->code);
+    int lasts =
+        !session->is_open && !bly_is_clean_end(failure->code) && !bly_is_preemption(failure->code);
     if (!lasts)
         bly_error_copy(failure, own);
     else if (!bly_is_clean_end(own->code) && strcmp(own->message, failure->message) != 0)
