@@ -40,6 +40,9 @@ class World:
     def put(self, kind, name, value):
         self.objects[kind, name] = value
 
+    def graphs(self):
+        return [o for (kind, _), o in list(self.objects.items()) if kind == "graph"]
+
     def graph(self, call):
         return self.get("graph", call.get("graph", "g"))
 
