@@ -78,8 +78,8 @@ belay_code bly_checkpoint_remove(const char *prefix, belay_error *err);
 /* The step at the end of NAME-STEP, which is negative in NAME--5; BELAY_NO_STEP where the name does
  * not end so. Sets the length of what comes before the dash, folder and all. */
 int64_t bly_checkpoint_split(const char *prefix, size_t *out_len);
-/* That step alone; not negative where the checkpoint's manifest says that the dash is the name's.
- */
+/* That step alone; not negative where the manifest beside it, which is then read, says that the
+ * dash is the name's. */
 int64_t bly_checkpoint_step_of(const char *prefix);
 
 /* PREFIX.meta, without the "-NNNNN-of-NNNNN" of a shard (SV-39). NULL when memory is out. */

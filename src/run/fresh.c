@@ -56,8 +56,9 @@ static int rank_of(const char *name) {
 
 static int64_t step_of_index(const char *name) {
     char prefix[512];
+    size_t ignored;
     snprintf(prefix, sizeof prefix, "%.*s", (int)(strlen(name) - strlen(".index")), name);
-    return bly_checkpoint_step_of(prefix);
+    return bly_checkpoint_split(prefix, &ignored); /* of the name alone: it is asked in a sort */
 }
 
 static int compare(const void *a, const void *b) {

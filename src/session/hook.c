@@ -47,17 +47,26 @@ void belay_hook_free(belay_hook *hook) {
     bly_free(hook);
 }
 
+/* Empties `out`, and refuses what is NULL. */
+static belay_code begin_to_find(const belay_graph *graph, const char *name, belay_output *out,
+                                belay_error *err) {
+    if (out)
+        *out = (belay_output){NULL, 0};
+    if (graph && name && out)
+        return BELAY_OK;
+    return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
+                    !graph  ? "graph"
+                    : !name ? "name"
+                            : "out");
+}
+
 belay_code belay_graph_find_output(belay_graph *graph, const char *name, belay_output *out,
                                    belay_error *err) {
     TF_Output found;
-    if (out)
-        *out = (belay_output){NULL, 0};
-    if (!graph || !name || !out)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
-                        !graph  ? "graph"
-                        : !name ? "name"
-                                : "out");
-    belay_code code = bly_graph_find_output(graph, name, &found, err);
+    belay_code code = begin_to_find(graph, name, out, err);
+    if (code != BELAY_OK)
+        return code;
+    code = bly_graph_find_output(graph, name, &found, err);
     if (code == BELAY_OK)
         *out = (belay_output){found.oper, found.index};
     return code;
@@ -65,13 +74,9 @@ belay_code belay_graph_find_output(belay_graph *graph, const char *name, belay_o
 
 belay_code belay_graph_find_target(belay_graph *graph, const char *name, belay_output *out,
                                    belay_error *err) {
-    if (out)
-        *out = (belay_output){NULL, 0};
-    if (!graph || !name || !out)
-        return bly_fail(err, BELAY_INVALID_ARGUMENT, "%s is NULL",
-                        !graph  ? "graph"
-                        : !name ? "name"
-                                : "out");
+    belay_code code = begin_to_find(graph, name, out, err);
+    if (code != BELAY_OK)
+        return code;
     TF_Operation *op = bly_graph_find_target(graph, name, err);
     if (!op)
         return BELAY_NOT_FOUND;
